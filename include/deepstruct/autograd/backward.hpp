@@ -1,0 +1,131 @@
+// backward() and grad(): reverse-mode differentiation of what was recorded, without recursion and in a fixed order.
+#pragma once
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "../kernels/elementwise.hpp"
+#include "var.hpp"
+
+namespace deepstruct {
+
+namespace detail {
+
+/// a + b of equal shapes, as an op. The engine needs this one itself: gradients of a value used twice add up.
+inline Var accumulate(const Var& a, const Var& b) {
+  Tensor y = a.value();
+  check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(), ")");
+  on(y.device(), [&](auto device) { kernels::add_into(device, b.value().data(), y.data(), y.shape().storage()); });
+  return record("add", std::move(y), Vars{a, b}, {}, [](const Var& dy, const Var&, std::span<const Var>) { return Vars{dy, dy}; });
+}
+
+template <class Value>
+using NodeMap = std::unordered_map<const Node*, Value, std::hash<const Node*>, std::equal_to<>,
+                                   PoolAllocator<std::pair<const Node* const, Value>>>;
+
+/// The recorded nodes newer than `oldest` that y depends on and that want a gradient, newest first.
+inline pool_vector<std::shared_ptr<Node>> tape_of(const Var& y, std::uint64_t oldest) {
+  pool_vector<std::shared_ptr<Node>> tape;
+  if (!y.wants_grad()) return tape;
+  NodeMap<char> seen;
+  tape.push_back(y.node());
+  seen.emplace(y.node().get(), 1);
+  for (std::size_t k = 0; k < tape.size(); ++k) {
+    const Node& n = *tape[k];  // stays: inputs of a recorded node do not change while it is walked
+    for (const Var& x : n.inputs)
+      if (x.wants_grad() && x.node()->order >= oldest && seen.emplace(x.node().get(), 1).second) tape.push_back(x.node());
+  }
+  std::sort(tape.begin(), tape.end(), [](const auto& a, const auto& b) { return a->order > b->order; });
+  return tape;
+}
+
+/// Runs the rules from y down. Calls arrived(node, gradient) for every node with its whole gradient, newest first.
+template <class Arrived>
+void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release, Arrived&& arrived) {
+  auto tape = tape_of(y, oldest);
+  NodeMap<Var> pending;
+  pending.emplace(y.node().get(), std::move(dy));
+  for (std::shared_ptr<Node>& n : tape) {
+    const auto found = pending.find(n.get());
+    if (found == pending.end()) continue;
+    const Var gradient = std::move(found->second);
+    pending.erase(found);
+    arrived(*n, gradient);
+    if (!n->rule) {
+      check(n->inputs.empty() && n->op == "leaf", "backward: the tape of this value was released (op ", n->op,
+            "); keep it with {.keep_tape = true}");
+      continue;
+    }
+    const Vars gradients = n->rule(gradient, Var(n), n->inputs);
+    for (std::size_t k = 0; k < n->inputs.size(); ++k) {
+      if (!gradients[k]) continue;
+      const Var& x = n->inputs[k];
+      check(gradients[k].shape() == x.shape(), "backward: rule of ", n->op, " gives a gradient of another shape (",
+            gradients[k].shape(), " for ", x.shape(), ")");
+      Var& sum = pending[x.node().get()];
+      sum = sum ? accumulate(sum, gradients[k]) : gradients[k];
+    }
+    if (release) {
+      n->rule = Rule();
+      n->inputs.clear();
+      n->attributes.clear();
+      n.reset();
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Options of backward.
+struct BackwardOptions {
+  bool keep_tape = false;  ///< keep what was recorded, so that backward can run again
+};
+
+/// Adds dL/dx to grad() of every leaf x that the scalar `loss` L depends on, in a fixed order, and releases the tape.
+/// Throws unless loss has exactly one element and depends on a leaf that wants a gradient.
+inline void backward(const Var& loss, BackwardOptions options = {}) {
+  check(loss && loss.size() == 1, "backward: the loss must have exactly one element (shape ", loss ? loss.shape() : Shape{0}, ")");
+  check(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient (shape ", loss.shape(), ")");
+  no_grad guard;
+  detail::pull_back(loss, Var(Tensor::ones(loss.shape())), 0, !options.keep_tape, [](Node& n, const Var& dx) {
+    if (n.op != "leaf") return;
+    if (!n.has_grad)
+      n.grad = dx.value();
+    else
+      on(n.grad.device(), [&](auto device) { kernels::add_into(device, dx.value().data(), n.grad.data(), n.grad.shape().storage()); });
+    n.has_grad = true;
+  });
+}
+
+/// Options of grad.
+struct GradOptions {
+  bool create_graph = false;  ///< record the computation of the gradients, so that they can be differentiated again
+  Var seed = {};              ///< dL/dy; ones by default, which needs a scalar y
+};
+
+/// d⟨seed, y⟩/dx for every x given; touches no .grad() and keeps the tape. Zero where y does not depend on x.
+inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {}) {
+  check(options.seed || y.size() == 1, "grad: y must have exactly one element unless a seed is given (shape ", y.shape(), ")");
+  check(!options.seed || options.seed.shape() == y.shape(), "grad: seed and y differ in shape (", options.seed ? options.seed.shape() : Shape{0}, " and ", y.shape(), ")");
+  std::uint64_t oldest = y.node()->order;
+  for (const Var& v : x) oldest = std::min(oldest, v.node()->order);
+  Vars result(x.size());
+  const bool before = std::exchange(detail::tape_state.gradients, options.create_graph);
+  struct Restore {
+    bool before;
+    ~Restore() { detail::tape_state.gradients = before; }
+  } restore{before};
+  Var seed = options.seed ? options.seed : Var(Tensor::ones(y.shape()));
+  detail::pull_back(y, std::move(seed), oldest, false, [&](Node& n, const Var& dx) {
+    for (std::size_t k = 0; k < x.size(); ++k)
+      if (x[k].node().get() == &n) result[k] = dx;
+  });
+  for (std::size_t k = 0; k < x.size(); ++k)
+    if (!result[k]) result[k] = Var(Tensor::zeros(x[k].shape()));
+  return result;
+}
+inline Vars grad(const Var& y, std::initializer_list<Var> x, GradOptions options = {}) {
+  return grad(y, std::span<const Var>(x.begin(), x.size()), std::move(options));
+}
+
+}  // namespace deepstruct

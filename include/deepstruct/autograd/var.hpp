@@ -1,0 +1,237 @@
+// Var: the handle to a recorded value, and record(), the whole interface of an op to the engine.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "../core/mask.hpp"
+#include "../core/tensor.hpp"
+
+namespace deepstruct {
+
+struct Node;
+
+/// Handle to a node of the recorded computation: a value, its gradient, and how it came about. Copies share the node.
+class Var {
+ public:
+  /// The empty handle.
+  Var() = default;
+  /// A constant.
+  Var(Tensor value);  // NOLINT: every op takes a Tensor where it takes a Var
+  explicit Var(std::shared_ptr<Node> node) : node_(std::move(node)) {}
+
+  const Tensor& value() const;
+  /// The value, to change in place between recordings (by an optimizer, a pruner, a loader).
+  Tensor& mutable_value() const;
+  const Shape& shape() const { return value().shape(); }
+  std::int64_t size() const { return value().size(); }
+  /// The only element; throws unless there is exactly one.
+  float item() const { return value().item(); }
+
+  /// True if backward() computes a gradient for it.
+  bool wants_grad() const;
+  /// True once backward() has reached this leaf since the last clear_grad().
+  bool has_grad() const;
+  /// The gradient that backward() accumulated in this leaf; throws if there is none.
+  const Tensor& grad() const;
+  Tensor& mutable_grad() const;
+  void clear_grad() const;
+
+  explicit operator bool() const { return node_ != nullptr; }
+  const std::shared_ptr<Node>& node() const { return node_; }
+  friend bool operator==(const Var&, const Var&) = default;
+
+ private:
+  std::shared_ptr<Node> node_;
+};
+
+/// A few Vars, from the pool: inputs of a node, gradients of a rule.
+using Vars = pool_vector<Var>;
+
+/// One named attribute of a recorded op: a stride, an axis, a mask.
+struct Attribute {
+  std::string_view name;
+  std::variant<std::int64_t, double, Shape, Mask, Draw> value;
+};
+using Attributes = pool_vector<Attribute>;
+
+/// The backward rule of an op: from dy, y and the inputs x to one gradient per input (empty where none is wanted).
+/// Written with ops and capturing attributes only, so that derivatives are differentiable again and no cycle can form.
+class Rule {
+ public:
+  Rule() = default;
+  template <class F>
+    requires(!std::is_same_v<F, Rule>)
+  Rule(F f)  // NOLINT: a lambda is a rule
+      : object_(BufferPool::instance().take(sizeof(F))), type_(&type_of<F>) {
+    ::new (object_) F(std::move(f));
+  }
+  Rule(Rule&& other) noexcept : object_(std::exchange(other.object_, nullptr)), type_(other.type_) {}
+  Rule& operator=(Rule&& other) noexcept {
+    std::swap(object_, other.object_);
+    std::swap(type_, other.type_);
+    return *this;
+  }
+  ~Rule() {
+    if (object_) type_->destroy(object_);
+  }
+  explicit operator bool() const { return object_ != nullptr; }
+  Vars operator()(const Var& dy, const Var& y, std::span<const Var> x) const { return type_->call(object_, dy, y, x); }
+
+ private:
+  struct Type {
+    Vars (*call)(const void*, const Var&, const Var&, std::span<const Var>);
+    void (*destroy)(void*);
+  };
+  template <class F>
+  static constexpr Type type_of{
+      [](const void* f, const Var& dy, const Var& y, std::span<const Var> x) { return (*static_cast<const F*>(f))(dy, y, x); },
+      [](void* f) {
+        static_cast<F*>(f)->~F();
+        BufferPool::instance().give(f, sizeof(F));
+      }};
+
+  void* object_ = nullptr;
+  const Type* type_ = nullptr;
+};
+
+/// One recorded value. Users hold it through Var only.
+struct Node {
+  Tensor value;
+  Tensor grad;  // of leaves; shape [0] until backward() reaches it
+  bool wants_grad = false;
+  bool has_grad = false;
+  std::uint64_t order = 0;  // rises along every edge of the tape
+  std::string_view op = "leaf";
+  Attributes attributes;
+  Vars inputs;
+  Rule rule;
+
+  Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();
+};
+
+namespace detail {
+
+/// Creation count of all nodes. At namespace scope: a static inside a template would count per type (and lose gradients).
+inline std::atomic<std::uint64_t> node_count = 0;
+
+inline std::shared_ptr<Node> make_node(Tensor value) {
+  auto node = std::allocate_shared<Node>(PoolAllocator<Node>());
+  node->value = std::move(value);
+  node->order = node_count.fetch_add(1, std::memory_order_relaxed) + 1;
+  return node;
+}
+
+/// What this thread records now.
+struct Recording {
+  bool gradients = true;
+  pool_vector<std::shared_ptr<Node>>* trace = nullptr;  // set while trace() runs
+};
+inline thread_local Recording tape_state;
+
+}  // namespace detail
+
+// Iterative: a chain of a million nodes must not recurse through its handles.
+inline Node::~Node() {
+  pool_vector<std::shared_ptr<Node>> dying;
+  const auto take = [&](Node& n) {
+    for (Var& v : n.inputs)
+      if (v.node().use_count() == 1) dying.push_back(v.node());
+    n.inputs.clear();
+  };
+  take(*this);
+  while (!dying.empty()) {
+    const std::shared_ptr<Node> n = std::move(dying.back());
+    dying.pop_back();
+    if (n.use_count() == 1) take(*n);
+  }
+}
+
+inline Var::Var(Tensor value) : node_(detail::make_node(std::move(value))) {}
+inline const Tensor& Var::value() const {
+  check(node_ != nullptr, "Var: an empty handle has no value");
+  return node_->value;
+}
+inline Tensor& Var::mutable_value() const {
+  check(node_ != nullptr, "Var: an empty handle has no value");
+  return node_->value;
+}
+inline bool Var::wants_grad() const { return node_ && node_->wants_grad; }
+inline bool Var::has_grad() const { return node_ && node_->has_grad; }
+inline const Tensor& Var::grad() const { return mutable_grad(); }
+inline Tensor& Var::mutable_grad() const {
+  check(has_grad(), "grad: no gradient has reached this value (shape ", shape(), ")");
+  return node_->grad;
+}
+inline void Var::clear_grad() const {
+  if (node_) node_->has_grad = false;
+}
+
+/// A leaf whose gradient backward() computes.
+inline Var variable(Tensor value) {
+  Var v(std::move(value));
+  v.node()->wants_grad = true;
+  return v;
+}
+
+/// The same value without its history: a constant.
+inline Var detach(const Var& x) { return Var(x.value()); }
+
+/// While it lives, this thread records no gradients: `no_grad guard;`
+class no_grad {
+ public:
+  no_grad() : before_(std::exchange(detail::tape_state.gradients, false)) {}
+  ~no_grad() { detail::tape_state.gradients = before_; }
+  no_grad(const no_grad&) = delete;
+  no_grad& operator=(const no_grad&) = delete;
+
+ private:
+  bool before_;
+};
+
+/// True while this thread records gradients.
+inline bool grad_enabled() { return detail::tape_state.gradients; }
+
+/// True while rules should be written as compositions of ops, not call a fused kernel: gradients or a trace are recorded.
+inline bool recording() { return detail::tape_state.gradients || detail::tape_state.trace; }
+
+/// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is made.
+inline Var record(std::string_view op, Tensor value, Vars inputs, Attributes attributes, Rule rule) {
+  auto node = detail::make_node(std::move(value));
+  bool wanted = false;
+  for (const Var& x : inputs) wanted |= x.wants_grad();
+  wanted &= grad_enabled();
+  if (wanted || detail::tape_state.trace) {
+    node->op = op;
+    node->inputs = std::move(inputs);
+    node->attributes = std::move(attributes);
+  }
+  if (wanted) {
+    node->wants_grad = true;
+    node->rule = std::move(rule);
+  }
+  if (detail::tape_state.trace) detail::tape_state.trace->push_back(node);
+  return Var(std::move(node));
+}
+
+/// The gradients of a rule, one callable per input; only those of inputs that want a gradient are called.
+template <class... Gradients>
+Vars gradients(std::span<const Var> x, Gradients&&... gradient) {
+  Vars result(x.size());
+  std::size_t k = 0;
+  ((result[k] = x[k].wants_grad() ? gradient() : Var(), ++k), ...);
+  return result;
+}
+
+}  // namespace deepstruct

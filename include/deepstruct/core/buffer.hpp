@@ -1,0 +1,150 @@
+// Memory: one caching pool of 64-byte aligned blocks for tensors, tape nodes and their containers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace deepstruct {
+
+/// Keeps freed blocks by size class, so that a training loop in its third step asks the system for nothing.
+///
+/// Thread-safe. The environment variable DEEPSTRUCT_POOL=off disables caching (for memory checkers).
+class BufferPool {
+ public:
+  static BufferPool& instance() {
+    static BufferPool& pool = *new BufferPool;  // never destroyed: static tensors may outlive any static pool
+    return pool;
+  }
+
+  /// A 64-byte aligned block of at least `bytes`.
+  void* take(std::size_t bytes) {
+    const int c = size_class(bytes);
+    {
+      std::lock_guard lock(mutex_);
+      if (Block* block = free_[c]) {
+        free_[c] = block->next;
+        return block;
+      }
+    }
+    system_calls_.fetch_add(1, std::memory_order_relaxed);
+    return ::operator new(class_bytes(c), alignment);
+  }
+
+  /// Gives back a block that take(bytes) returned.
+  void give(void* memory, std::size_t bytes) noexcept {
+    if (!caching_) return ::operator delete(memory, alignment);
+    const int c = size_class(bytes);
+    std::lock_guard lock(mutex_);
+    free_[c] = ::new (memory) Block{free_[c]};
+  }
+
+  /// Returns every cached block to the system.
+  void trim() noexcept {
+    std::lock_guard lock(mutex_);
+    for (Block*& head : free_)
+      while (head) ::operator delete(std::exchange(head, head->next), alignment);
+  }
+
+  /// How often take() had to ask the system so far.
+  std::size_t system_calls() const { return system_calls_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Block {
+    Block* next;
+  };
+  static constexpr std::align_val_t alignment{64};
+  static constexpr int classes = 4 * 64;
+
+  BufferPool() {
+    const char* setting = std::getenv("DEEPSTRUCT_POOL");
+    caching_ = !(setting && std::string_view(setting) == "off");
+  }
+
+  // Four classes per power of two from 64 bytes on: at most 25 % of a block is unused.
+  static int size_class(std::size_t bytes) {
+    const std::size_t lines = std::max<std::size_t>((bytes + 63) / 64, 1);
+    if (lines <= 4) return static_cast<int>(lines) - 1;
+    const int octave = static_cast<int>(std::bit_width(lines - 1)) - 3;  // lines - 1 in [4·2^octave, 8·2^octave)
+    return 4 + 4 * octave + static_cast<int>(((lines - 1) >> octave) - 4);
+  }
+  static std::size_t class_bytes(int c) {
+    if (c < 4) return 64 * static_cast<std::size_t>(c + 1);
+    return 64 * ((static_cast<std::size_t>(c % 4) + 5) << (c / 4 - 1));
+  }
+
+  std::mutex mutex_;
+  std::array<Block*, classes> free_{};
+  std::atomic<std::size_t> system_calls_ = 0;
+  bool caching_ = true;
+};
+
+/// Allocator over the pool, for the containers that a training step makes.
+template <class T>
+struct PoolAllocator {
+  using value_type = T;
+  PoolAllocator() = default;
+  template <class U>
+  PoolAllocator(const PoolAllocator<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(BufferPool::instance().take(n * sizeof(T))); }
+  void deallocate(T* p, std::size_t n) noexcept { BufferPool::instance().give(p, n * sizeof(T)); }
+  template <class U>
+  friend bool operator==(const PoolAllocator&, const PoolAllocator<U>&) {
+    return true;
+  }
+};
+
+/// A vector whose memory comes from the pool.
+template <class T>
+using pool_vector = std::vector<T, PoolAllocator<T>>;
+
+/// While true, new storage is filled with NaN: a test's way to see reads of padding and entries a kernel forgot to write.
+inline std::atomic<bool> poison_new_storage = false;
+
+/// Uninitialised storage of n elements of trivial type T, 64-byte aligned; copies deeply. A whole 64-byte vector may be loaded
+/// from every element, also the last, and stored in whole lines.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t n) : size_(n) {
+    if (n == 0) return;
+    data_ = static_cast<T*>(BufferPool::instance().take(bytes()));
+    if (poison_new_storage.load(std::memory_order_relaxed)) std::memset(static_cast<void*>(data_), 0xFF, bytes());
+  }
+  Buffer(const Buffer& other) : Buffer(other.size_) {
+    if (size_) std::memcpy(data_, other.data_, size_ * sizeof(T));
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_) BufferPool::instance().give(data_, bytes());
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::size_t bytes() const { return (size_ * sizeof(T) + 63) / 64 * 64 + 64; }  // one line of slack for loads
+
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace deepstruct

@@ -1,0 +1,232 @@
+// Mask: which edges of a layer exist. A network is a graph, and a weight matrix is its edges.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "tensor.hpp"
+
+namespace deepstruct {
+
+/// The existing edges source → target of a weight matrix [targets, sources], as CSR with its transposed index.
+///
+/// Immutable with shared storage: copies are O(1) and still behave as values. Edge id = CSR rank (row, then column), the only
+/// order in the API, in files, in remap and in tests.
+class Mask {
+ public:
+  /// One edge: target row, source column.
+  using Edge = std::pair<std::int32_t, std::int32_t>;
+
+  /// The mask [0, 0].
+  Mask() : Mask(zeros(0, 0)) {}
+  /// No edge exists.
+  static Mask zeros(std::int64_t rows, std::int64_t cols) {
+    return where(rows, cols, [](std::int64_t, std::int64_t) { return false; });
+  }
+  /// Every edge exists.
+  static Mask ones(std::int64_t rows, std::int64_t cols) {
+    return where(rows, cols, [](std::int64_t, std::int64_t) { return true; });
+  }
+  /// The edges (r, c) for which exists(r, c) is true; asked in edge order.
+  template <class Exists>
+  static Mask where(std::int64_t rows, std::int64_t cols, Exists&& exists) {
+    check_extents(rows, cols);
+    auto d = std::make_shared<Data>(rows, cols);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < cols; ++c)
+        if (exists(r, c)) d->col.push_back(static_cast<std::int32_t>(c));
+      d->close_row(r);
+    }
+    return Mask(std::move(d));
+  }
+  /// From a 0/1 matrix [rows, cols]; throws on any other value (also NaN) and unless the rank is 2.
+  static Mask from_dense(const Tensor& flags) {
+    check(flags.rank() == 2, "Mask: a mask has two dimensions (shape ", flags.shape(), ")");
+    flags.for_each([&](std::int64_t i, float x) {
+      check(x == 0 || x == 1, "Mask: entries must be 0 or 1 (", x, " at element ", i, ")");
+    });
+    return where(flags.shape()[0], flags.shape()[1], [&](std::int64_t r, std::int64_t c) { return flags(r, c) != 0; });
+  }
+  /// From edges in any order; throws on an edge outside [rows, cols] and on a repeated edge.
+  static Mask from_edges(std::int64_t rows, std::int64_t cols, std::span<const Edge> edges) {
+    check_extents(rows, cols);
+    std::vector<Edge> sorted(edges.begin(), edges.end());
+    std::sort(sorted.begin(), sorted.end());
+    auto d = std::make_shared<Data>(rows, cols);
+    d->col.reserve(sorted.size());
+    std::size_t k = 0;
+    for (const auto& [r, c] : sorted)
+      check(r >= 0 && r < rows && c >= 0 && c < cols, "Mask: edge outside the mask (", r, ", ", c, " of [", rows, ", ", cols, "])");
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (; k < sorted.size() && sorted[k].first == r; ++k) {
+        check(k == 0 || sorted[k] != sorted[k - 1], "Mask: repeated edge (", sorted[k].first, ", ", sorted[k].second, ")");
+        d->col.push_back(sorted[k].second);
+      }
+      d->close_row(r);
+    }
+    return Mask(std::move(d));
+  }
+  static Mask from_edges(std::int64_t rows, std::int64_t cols, std::initializer_list<Edge> edges) {
+    return from_edges(rows, cols, std::span<const Edge>(edges.begin(), edges.size()));
+  }
+  /// From the arrays of a CSR matrix; throws unless they are one (a damaged file, say).
+  static Mask from_csr(std::int64_t rows, std::int64_t cols, std::span<const std::int32_t> start, std::span<const std::int32_t> col) {
+    check_extents(rows, cols);
+    check(static_cast<std::int64_t>(start.size()) == rows + 1 && start[0] == 0 &&
+              start[rows] == static_cast<std::int64_t>(col.size()) && std::is_sorted(start.begin(), start.end()),
+          "Mask: row starts are not those of a CSR matrix (", rows, " rows, ", col.size(), " edges)");
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int32_t k = start[r]; k < start[r + 1]; ++k)
+        check(col[k] >= 0 && col[k] < cols && (k == start[r] || col[k - 1] < col[k]),
+              "Mask: columns of a row must ascend within the mask (column ", col[k], " in row ", r, " of [", rows, ", ", cols, "])");
+    auto d = std::make_shared<Data>(rows, cols);
+    d->start.assign(start.begin(), start.end());
+    d->col.assign(col.begin(), col.end());
+    return Mask(std::move(d));
+  }
+  /// Every edge exists with probability `density`, independently.
+  static Mask random(std::int64_t rows, std::int64_t cols, double density, Rng& rng = default_rng()) {
+    check(density >= 0 && density <= 1, "Mask::random: need 0 <= density <= 1 (", density, ")");
+    const Draw d = rng.draw();
+    return where(rows, cols, [&](std::int64_t r, std::int64_t c) {
+      return d.word(static_cast<std::uint64_t>(r * cols + c)) < density * 4294967296.0;
+    });
+  }
+
+  std::int64_t rows() const { return data_->rows; }
+  std::int64_t cols() const { return data_->cols; }
+  Shape shape() const { return {rows(), cols()}; }
+  /// Number of edges.
+  std::int64_t nnz() const { return static_cast<std::int64_t>(data_->col.size()); }
+  bool is_full() const { return nnz() == rows() * cols(); }
+  /// nnz / (rows·cols); 1 for a mask without entries.
+  double density() const {
+    const auto total = rows() * cols();
+    return total == 0 ? 1.0 : static_cast<double>(nnz()) / static_cast<double>(total);
+  }
+
+  /// First edge of every row, and nnz at the end: [rows + 1].
+  std::span<const std::int32_t> row_start() const { return data_->start; }
+  /// Source column of every edge: [nnz].
+  std::span<const std::int32_t> col() const { return data_->col; }
+  /// The mask by rows, for kernels.
+  csr_view csr() const { return {data_->start.data(), data_->col.data(), nullptr, rows(), cols(), nnz()}; }
+  /// The transposed mask [cols, rows], its entries with their edge ids, for kernels.
+  csr_view csc() const {
+    return {data_->t_start.data(), data_->t_row.data(), data_->t_edge.data(), cols(), rows(), nnz()};
+  }
+
+  /// Id of edge (r, c), or −1 if it does not exist.
+  std::int32_t edge(std::int64_t r, std::int64_t c) const {
+    check(r >= 0 && r < rows() && c >= 0 && c < cols(), "Mask: index outside the mask (", r, ", ", c, " of ", shape(), ")");
+    const auto first = data_->col.begin() + data_->start[r], last = data_->col.begin() + data_->start[r + 1];
+    const auto found = std::lower_bound(first, last, static_cast<std::int32_t>(c));
+    return found != last && *found == c ? static_cast<std::int32_t>(found - data_->col.begin()) : -1;
+  }
+  bool contains(std::int64_t r, std::int64_t c) const { return edge(r, c) >= 0; }
+
+  /// Calls f(edge, row, column) in edge order.
+  template <class F>
+  void for_each(F&& f) const {
+    for (std::int64_t r = 0; r < rows(); ++r)
+      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e) f(e, r, static_cast<std::int64_t>(data_->col[e]));
+  }
+  /// The mask as a 0/1 matrix [rows, cols].
+  Tensor to_dense() const {
+    Tensor t = Tensor::zeros(shape());
+    for_each([&](std::int32_t, std::int64_t r, std::int64_t c) { t(r, c) = 1; });
+    return t;
+  }
+  /// The edges for which keep(edge, row, column) is true.
+  template <class Keep>
+  Mask filter(Keep&& keep) const {
+    auto d = std::make_shared<Data>(rows(), cols());
+    for (std::int64_t r = 0; r < rows(); ++r) {
+      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e)
+        if (keep(e, r, static_cast<std::int64_t>(data_->col[e]))) d->col.push_back(data_->col[e]);
+      d->close_row(r);
+    }
+    return Mask(std::move(d));
+  }
+  /// A new mask with some edges more and some less; throws if an added edge exists, a removed one does not, or one is outside.
+  Mask edit(std::span<const Edge> added, std::span<const Edge> removed) const {
+    std::vector<Edge> gone(removed.begin(), removed.end()), edges;
+    std::sort(gone.begin(), gone.end());
+    check(std::adjacent_find(gone.begin(), gone.end()) == gone.end(), "Mask::edit: an edge is removed twice (", gone.size(), " removed)");
+    for (const auto& [r, c] : gone) check(contains(r, c), "Mask::edit: removed edge does not exist (", r, ", ", c, ")");
+    for (const auto& [r, c] : added) check(!contains(r, c), "Mask::edit: added edge exists already (", r, ", ", c, ")");
+    edges.reserve(static_cast<std::size_t>(nnz()) + added.size());
+    for_each([&](std::int32_t, std::int64_t r, std::int64_t c) {
+      const Edge edge{static_cast<std::int32_t>(r), static_cast<std::int32_t>(c)};
+      if (!std::binary_search(gone.begin(), gone.end(), edge)) edges.push_back(edge);
+    });
+    edges.insert(edges.end(), added.begin(), added.end());
+    return from_edges(rows(), cols(), edges);
+  }
+
+  /// Equal extents and equal edges.
+  friend bool operator==(const Mask& a, const Mask& b) {
+    return a.data_ == b.data_ || (a.rows() == b.rows() && a.cols() == b.cols() && a.data_->start == b.data_->start &&
+                                  a.data_->col == b.data_->col);
+  }
+
+ private:
+  struct Data {
+    Data(std::int64_t rows_, std::int64_t cols_)
+        : rows(rows_), cols(cols_), start(static_cast<std::size_t>(rows_) + 1, 0) {}
+    void close_row(std::int64_t r) {
+      check(col.size() < static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "Mask: too many edges (", col.size(), ")");
+      start[r + 1] = static_cast<std::int32_t>(col.size());
+    }
+    void transpose() {
+      t_start.assign(static_cast<std::size_t>(cols) + 1, 0);
+      t_row.resize(col.size());
+      t_edge.resize(col.size());
+      for (std::int32_t c : col) ++t_start[c + 1];
+      for (std::int64_t c = 0; c < cols; ++c) t_start[c + 1] += t_start[c];
+      std::vector<std::int32_t> next(t_start.begin(), t_start.end() - 1);
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int32_t e = start[r]; e < start[r + 1]; ++e) {
+          const std::int32_t k = next[col[e]]++;
+          t_row[k] = static_cast<std::int32_t>(r);
+          t_edge[k] = e;
+        }
+    }
+    std::int64_t rows, cols;
+    std::vector<std::int32_t> start, col;               // by rows
+    std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
+  };
+
+  explicit Mask(std::shared_ptr<Data> data) {
+    data->transpose();
+    data_ = std::move(data);
+  }
+  static void check_extents(std::int64_t rows, std::int64_t cols) {
+    constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
+    check(rows >= 0 && cols >= 0 && rows < limit && cols < limit, "Mask: extents must be 0 to 2^31 - 2 (", rows, ", ", cols, ")");
+  }
+
+  std::shared_ptr<const Data> data_;
+};
+
+/// For every edge of `now` the id of the same edge in `before`, or −1: what moves values when a pattern changes.
+inline std::vector<std::int32_t> edge_map(const Mask& before, const Mask& now) {
+  check(before.shape() == now.shape(), "edge_map: masks of different shapes (", before.shape(), " and ", now.shape(), ")");
+  std::vector<std::int32_t> map(static_cast<std::size_t>(now.nnz()), -1);
+  const auto start = before.row_start(), col = before.col();
+  for (std::int64_t r = 0; r < now.rows(); ++r) {
+    std::int32_t e = start[r];
+    for (std::int32_t k = now.row_start()[r]; k < now.row_start()[r + 1]; ++k) {
+      while (e < start[r + 1] && col[e] < now.col()[k]) ++e;
+      if (e < start[r + 1] && col[e] == now.col()[k]) map[k] = e;
+    }
+  }
+  return map;
+}
+
+}  // namespace deepstruct

@@ -1,0 +1,170 @@
+// Tensor and Indices: a Shape and its elements, a value like std::vector.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "buffer.hpp"
+#include "device.hpp"
+#include "rng.hpp"
+#include "shape.hpp"
+#include "view.hpp"
+
+namespace deepstruct {
+
+/// Elements of type T in the layout of Shape, on one device. Copies deeply, moves cheaply.
+template <class T>
+class Array {
+ public:
+  using value_type = T;
+
+  /// The empty array: shape [0].
+  Array() : shape_{0} {}
+  /// Uninitialised elements; every kernel overwrites what it is given.
+  static Array empty(const Shape& shape) { return Array(shape); }
+  static Array full(const Shape& shape, T value) {
+    Array a(shape);
+    std::fill_n(a.data(), shape.storage(), value);
+    return a;
+  }
+  static Array zeros(const Shape& shape) { return full(shape, T{0}); }
+  static Array ones(const Shape& shape) { return full(shape, T{1}); }
+  /// Elements in row-major (C) order; throws unless there are shape.size() of them.
+  static Array from(const Shape& shape, std::span<const T> values) {
+    check(static_cast<std::int64_t>(values.size()) == shape.size(), "Tensor::from: shape ", shape, " needs ",
+          shape.size(), " values (", values.size(), ")");
+    Array a(shape);
+    a.for_each([&](std::int64_t i, T& x) { x = values[static_cast<std::size_t>(i)]; });
+    return a;
+  }
+  static Array from(const Shape& shape, std::initializer_list<T> values) {
+    return from(shape, std::span<const T>(values.begin(), values.size()));
+  }
+  static Array scalar(T value) { return full(Shape{}, value); }
+  /// Uniform in [low, high], element i of row-major order from counter i of one draw.
+  static Array uniform(const Shape& shape, T low, T high, Rng& rng = default_rng())
+    requires std::is_floating_point_v<T>
+  {
+    check(low <= high, "Tensor::uniform: low must not exceed high (", low, " > ", high, ")");
+    Array a(shape);
+    const Draw d = rng.draw();
+    a.for_each([&](std::int64_t i, T& x) { x = d.uniform(static_cast<std::uint64_t>(i), low, high); });
+    return a;
+  }
+  /// Normal with the given mean and standard deviation, counters as in uniform.
+  static Array normal(const Shape& shape, T mean = 0, T std = 1, Rng& rng = default_rng())
+    requires std::is_floating_point_v<T>
+  {
+    check(std >= 0, "Tensor::normal: the standard deviation must not be negative (", std, ")");
+    Array a(shape);
+    const Draw d = rng.draw();
+    a.for_each([&](std::int64_t i, T& x) {
+      x = static_cast<T>(std::fma(double{std}, double{d.normal(static_cast<std::uint64_t>(i))}, double{mean}));
+    });
+    return a;
+  }
+
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  std::int64_t size() const { return shape_.size(); }
+  std::int64_t ld() const { return shape_.ld(); }
+  Device device() const { return Device::cpu; }
+
+  T* data() { return buffer_.data(); }
+  const T* data() const { return buffer_.data(); }
+
+  /// Unchecked element access; missing indices are 0.
+  T& operator()(std::int64_t i0 = 0, std::int64_t i1 = 0, std::int64_t i2 = 0, std::int64_t i3 = 0) {
+    return data()[shape_.offset(i0, i1, i2, i3)];
+  }
+  const T& operator()(std::int64_t i0 = 0, std::int64_t i1 = 0, std::int64_t i2 = 0, std::int64_t i3 = 0) const {
+    return data()[shape_.offset(i0, i1, i2, i3)];
+  }
+  /// Element access that throws when an index is outside the shape.
+  T& at(std::int64_t i0 = 0, std::int64_t i1 = 0, std::int64_t i2 = 0, std::int64_t i3 = 0) {
+    check_index({i0, i1, i2, i3});
+    return (*this)(i0, i1, i2, i3);
+  }
+  const T& at(std::int64_t i0 = 0, std::int64_t i1 = 0, std::int64_t i2 = 0, std::int64_t i3 = 0) const {
+    check_index({i0, i1, i2, i3});
+    return (*this)(i0, i1, i2, i3);
+  }
+  /// The only element; throws unless there is exactly one.
+  T item() const {
+    check(size() == 1, "item: needs exactly one element (shape ", shape_, ")");
+    return data()[0];
+  }
+
+  /// Calls f(i, element) for i = 0 … size() − 1 in row-major order.
+  template <class F>
+  void for_each(F&& f) {
+    walk(*this, f);
+  }
+  template <class F>
+  void for_each(F&& f) const {
+    walk(*this, f);
+  }
+  /// The elements in row-major order.
+  std::vector<T> to_vector() const {
+    std::vector<T> out;
+    out.reserve(static_cast<std::size_t>(size()));
+    for_each([&](std::int64_t, const T& x) { out.push_back(x); });
+    return out;
+  }
+
+  /// The array as a matrix [extent 0, all further extents].
+  matrix_view<T> view() { return {data(), shape_[0], shape_.rows(), ld()}; }
+  matrix_view<const T> view() const { return {data(), shape_[0], shape_.rows(), ld()}; }
+
+  /// The same elements under another shape with the same storage: extent 0 unchanged, or both of one padded line.
+  /// Free: no element moves. Throws unless the two layouts are one.
+  Array with_shape(const Shape& shape) && {
+    check(shape.size() == size() && shape.storage() == shape_.storage() && (shape[0] == shape_[0] || shape.ld() == 0),
+          "with_shape: the layouts differ (", shape_, " and ", shape, ")");
+    Array a;
+    a.shape_ = shape;
+    a.buffer_ = std::move(buffer_);
+    shape_ = Shape{0};
+    return a;
+  }
+
+  /// Equal shapes and equal elements (padding is not looked at; NaN equals nothing).
+  friend bool operator==(const Array& a, const Array& b) {
+    if (a.shape_ != b.shape_) return false;
+    for (std::int64_t r = 0; r < a.shape_.rows(); ++r)
+      if (!std::equal(a.data() + r * a.ld(), a.data() + r * a.ld() + a.shape_[0], b.data() + r * b.ld())) return false;
+    return true;
+  }
+
+ private:
+  explicit Array(const Shape& shape) : shape_(shape), buffer_(static_cast<std::size_t>(shape.storage())) {}
+
+  void check_index(std::initializer_list<std::int64_t> index) const {
+    int k = 0;
+    for (std::int64_t i : index) {
+      check(i >= 0 && i < shape_[k], "at: index outside the shape (", i, " of extent ", shape_[k], ")");
+      ++k;
+    }
+  }
+
+  template <class Self, class F>
+  static void walk(Self& self, F& f) {
+    std::int64_t i = 0;
+    const Shape& s = self.shape_;
+    for (std::int64_t i0 = 0; i0 < s[0]; ++i0)
+      for (std::int64_t r = 0; r < s.rows(); ++r) f(i++, self.data()[r * s.ld() + i0]);
+  }
+
+  Shape shape_;
+  Buffer<T> buffer_;
+};
+
+/// Float32 elements: values, weights, gradients.
+using Tensor = Array<float>;
+/// Int32 elements: labels, indices, conditions; never differentiated.
+using Indices = Array<std::int32_t>;
+
+}  // namespace deepstruct

@@ -1,0 +1,4 @@
+// The io room: files that need a library beyond Eigen and the standard one. Link deepstruct::io.
+#pragma once
+
+#include "io/gzip.hpp"

@@ -1,0 +1,145 @@
+// Elementwise kernels on the CPU: map, map_grad, zip, add_into, select, dropout.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "../core/parallel.hpp"
+#include "../core/rng.hpp"
+#include "../core/view.hpp"
+#include "../core/device.hpp"
+#include "../simd/lanes.hpp"
+#include "../simd/pick.hpp"
+
+namespace deepstruct::kernels {
+
+/// Names of the elementwise functions; their bodies stand in elementwise.inl.
+namespace fn {
+struct relu {};
+struct leaky_relu {};
+struct clamp {};
+struct hardtanh {};
+struct tanh {};
+struct sigmoid {};
+struct silu {};
+struct gelu {};
+struct gelu_tanh {};
+struct softplus {};
+struct logsigmoid {};
+struct elu {};
+struct softsign {};
+struct exp {};
+struct log {};
+struct log1p {};
+struct sqrt {};
+struct sin {};
+struct cos {};
+struct abs {};
+struct affine {};
+struct pow {};
+
+struct add {};
+struct sub {};
+struct mul {};
+struct div {};
+struct maximum {};
+struct minimum {};
+struct greater_share {};
+struct equal {};
+}  // namespace fn
+
+/// Functions without a vector form, in double.
+namespace scalar {
+inline double erfc(double x) { return std::erfc(x); }
+inline double sin(double x) { return std::sin(x); }
+inline double cos(double x) { return std::cos(x); }
+inline float pow(float x, float a) { return static_cast<float>(std::pow(double{x}, double{a})); }
+}  // namespace scalar
+
+}  // namespace deepstruct::kernels
+
+#include "../simd/baseline_begin.hpp"
+#include "elementwise.inl"
+#include "../simd/end.hpp"
+
+#include "../simd/avx2_begin.hpp"
+#include "elementwise.inl"
+#include "../simd/end.hpp"
+
+#include "../simd/avx512_begin.hpp"
+#include "elementwise.inl"
+#include "../simd/end.hpp"
+
+namespace deepstruct::kernels {
+
+/// Elements per part of an elementwise loop: 128 KiB of one operand, some 10 µs of work.
+inline constexpr std::int64_t elementwise_grain = 1 << 15;
+
+template <class Op>
+void map(cpu, const float* x, float* y, std::int64_t n, float a, float b) {
+  const auto body = simd::pick(&baseline::map<Op>, &avx2::map<Op>, &avx512::map<Op>);
+  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) { body(x + i, y + i, end - i, a, b); });
+}
+
+template <class Op>
+void map_grad(cpu, const float* dy, const float* x, const float* y, float* dx, std::int64_t n, float a, float b) {
+  const auto body = simd::pick(&baseline::map_grad<Op>, &avx2::map_grad<Op>, &avx512::map_grad<Op>);
+  parallel_blocks(n, elementwise_grain,
+                  [&](std::int64_t i, std::int64_t end) { body(dy + i, x + i, y + i, dx + i, end - i, a, b); });
+}
+
+/// Calls f(offset0, …) for every run along the innermost extent of a nest whose outer runs [first, last) are wanted.
+template <int Operands, class F>
+void for_each_run(const nest<Operands>& n, std::int64_t first, std::int64_t last, F&& f) {
+  for (std::int64_t run = first; run < last; ++run) {
+    std::int64_t offset[Operands] = {}, rest = run;
+    for (int k = 1; k < 4; ++k) {
+      const std::int64_t i = rest % n.extent[k];
+      rest /= n.extent[k];
+      for (int o = 0; o < Operands; ++o) offset[o] += i * n.stride[o][k];
+    }
+    f(offset);
+  }
+}
+
+template <class Op>
+void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
+  const auto body = simd::pick(&baseline::zip_run<Op>, &avx2::zip_run<Op>, &avx512::zip_run<Op>);
+  const std::int64_t run = n.extent[0], runs = n.extent[1] * n.extent[2] * n.extent[3];
+  if (run == 0 || runs == 0) return;
+  if (runs == 1)  // one long run: split inside it, at multiples of the widest vector
+    return parallel_blocks(run, elementwise_grain, [&](std::int64_t i, std::int64_t end) {
+      body(x0 + i * n.stride[1][0], x1 + i * n.stride[2][0], y + i, end - i, n.stride[1][0], n.stride[2][0]);
+    });
+  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / run), [&](std::int64_t first, std::int64_t last) {
+    for_each_run(n, first, last, [&](const std::int64_t* at) {
+      body(x0 + at[1], x1 + at[2], y + at[0], run, n.stride[1][0], n.stride[2][0]);
+    });
+  });
+}
+
+inline void add_into(cpu, const float* x, float* y, std::int64_t n) {
+  const auto body =
+      simd::pick(&baseline::zip_run<fn::add>, &avx2::zip_run<fn::add>, &avx512::zip_run<fn::add>);
+  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) { body(x + i, y + i, y + i, end - i, 1, 1); });
+}
+
+inline void select(cpu, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n) {
+  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) {
+    for (; i < end; ++i) y[i] = condition[i] != 0 ? x0[i] : x1[i];
+  });
+}
+
+inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw) {
+  const float scale = 1.0f / (1.0f - p);
+  parallel_blocks(x.cols, std::max<std::int64_t>(1, 4096 / std::max<std::int64_t>(1, x.rows)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for (std::int64_t c = first; c < last; ++c)
+                      for (std::int64_t i = 0; i < x.rows; ++i) {
+                        const bool keep = draw.uniform(static_cast<std::uint64_t>(i * x.cols + c)) >= p;
+                        y.col(c)[i] = keep ? x.col(c)[i] * scale : 0.0f;
+                      }
+                  });
+}
+
+}  // namespace deepstruct::kernels

@@ -1,0 +1,270 @@
+// MaskedLinearLayer: a linear layer of which only the edges of a mask exist.
+#pragma once
+
+#include <cmath>
+
+#include "linear.hpp"
+
+namespace deepstruct {
+
+/// How a masked layer keeps its weights.
+enum class storage {
+  full,   ///< [out, in]: weights behind the mask are remembered, and stepped by the optimizer as in PyTorch
+  packed  ///< [nnz]: weights behind the mask do not exist; memory, file, optimizer state and time scale with nnz
+};
+
+/// Options of MaskedLinearLayer.
+struct MaskedLinearOptions {
+  enum class Gradient { straight_through, none };
+
+  bool bias = true;
+  storage store = storage::full;
+  bool keep_layer_input = false;  ///< remember the last input in layer_input()
+  bool freeze_masked = false;     ///< full storage: optimizers leave weights behind the mask alone
+  bool learnable_mask = false;    ///< full storage: the mask is where alpha_1 > alpha_0 of a parameter [out, in, 2]
+  Gradient gradient = Gradient::straight_through;  ///< how alpha learns; none is the original, in which it does not
+};
+
+/// y = x (W ⊙ mask)ᵀ + b.   x […, in] → y […, out]
+///
+/// The bias is never masked. Parameters and mask have the names of Python deepstruct: weight, bias, _mask.
+class MaskedLinearLayer {
+ public:
+  Param weight;               // full [out, in], packed [nnz]
+  std::optional<Param> bias;  // [out]
+
+  /// Every connection on, weights as in PyTorch's Linear.
+  MaskedLinearLayer(std::int64_t in, std::int64_t out, MaskedLinearOptions options, Rng& rng = default_rng())
+      : in_(in), out_(out), options_(options) {
+    check(in >= 0 && out >= 0, "MaskedLinearLayer: feature counts must not be negative (", in, ", ", out, ")");
+    check(!(options.learnable_mask && options.store == storage::packed), "MaskedLinearLayer: a learnable mask needs full storage (packed)");
+    reset_parameters(rng);
+  }
+  MaskedLinearLayer(std::int64_t in, std::int64_t out, Rng& rng = default_rng()) : MaskedLinearLayer(in, out, MaskedLinearOptions{}, rng) {}
+
+  std::int64_t in_features() const { return in_; }
+  std::int64_t out_features() const { return out_; }
+  const MaskedLinearOptions& options() const { return options_; }
+  bool packed() const { return options_.store == storage::packed; }
+
+  Var operator()(const Var& x) const {
+    if (options_.keep_layer_input) layer_input_ = x.value();
+    const Var b = bias ? bias->var() : Var();
+    if (packed()) return sparse_linear(x, weight, std::get<Mask>(mask_), b);
+    if (const Mask* hard = std::get_if<Mask>(&mask_)) return masked_linear(x, weight, *hard, b);
+    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) return linear(x, mul(weight, *soft), b);
+    return linear(x, mul(weight, learnable_mask()), b);
+  }
+
+  /// Which edges exist; of a soft mask those that are not 0.
+  Mask mask() const {
+    if (const Mask* hard = std::get_if<Mask>(&mask_)) return *hard;
+    if (const Tensor* soft = std::get_if<Tensor>(&mask_))
+      return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return (*soft)(r, c) != 0; });
+    const Tensor& a = std::get<Param>(mask_).value();
+    return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return a(r, c, 1) > a(r, c, 0); });
+  }
+  /// True if the mask is a parameter.
+  bool learnable() const { return std::holds_alternative<Param>(mask_); }
+  /// The parameter [out, in, 2] of a learnable mask.
+  const Param& alphas() const {
+    check(learnable(), "alphas: this mask is not learnable (", out_, ", ", in_, ")");
+    return std::get<Param>(mask_);
+  }
+  Param& alphas() { return const_cast<Param&>(std::as_const(*this).alphas()); }
+
+  /// Sets which edges exist. Full storage remembers weights that go; in packed storage they go for good, and an edge that comes
+  /// starts at 0 with zero moments. A learnable mask gets alphas (0.1, 0.9) where an edge exists, (0.9, 0.1) elsewhere.
+  void set_mask(const Mask& m) {
+    check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ", Shape{out_, in_}, ")");
+    if (learnable()) {
+      Tensor a = Tensor::full({out_, in_, 2}, 0.9f);
+      for (std::int64_t r = 0; r < out_; ++r)
+        for (std::int64_t c = 0; c < in_; ++c) a(r, c, m.contains(r, c) ? 0 : 1) = 0.1f;
+      std::get<Param>(mask_).set_value(std::move(a));
+      return;
+    }
+    if (packed()) remap(weight, edge_map(std::get<Mask>(mask_), m));
+    mask_ = m;
+    if (saliency_ && packed()) saliency_.reset();
+    refresh_live();
+  }
+  /// Sets the mask from a 0/1 matrix [out, in]; any other value is an Error.
+  void set_mask(const Tensor& flags) {
+    check(flags.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", flags.shape(), " and ", Shape{out_, in_}, ")");
+    set_mask(Mask::from_dense(flags));
+  }
+  /// Full storage: W ⊙ mask with any finite factors instead of 0 and 1; edges are where the factor is not 0.
+  void set_soft_mask(const Tensor& factors) {
+    check(factors.shape() == Shape{out_, in_}, "set_soft_mask: mask and layer differ in shape (", factors.shape(), " and ", Shape{out_, in_}, ")");
+    check(!packed() && !learnable(), "set_soft_mask: needs full storage and no learnable mask (", packed() ? "packed" : "learnable", ")");
+    factors.for_each([](std::int64_t i, float x) { check(std::isfinite(x), "set_soft_mask: factors must be finite (", x, " at element ", i, ")"); });
+    mask_ = factors;
+    refresh_live();
+  }
+  /// Switches edge (r, c) on or off.
+  void set_edge(std::int64_t r, std::int64_t c, bool exists) {
+    const Mask m = mask();
+    if (m.contains(r, c) == exists) return;
+    const Mask::Edge edge{static_cast<std::int32_t>(r), static_cast<std::int32_t>(c)};
+    const std::span one(&edge, 1);
+    set_mask(exists ? m.edit(one, {}) : m.edit({}, one));
+  }
+  /// Which inputs neuron r has: one flag per input.
+  std::vector<bool> row(std::int64_t r) const {
+    const Mask m = mask();
+    std::vector<bool> flags(static_cast<std::size_t>(in_));
+    for (std::int64_t c = 0; c < in_; ++c) flags[c] = m.contains(r, c);
+    return flags;
+  }
+  /// Sets which inputs neuron r has; needs one flag per input.
+  void set_row(std::int64_t r, const std::vector<bool>& flags) {
+    check(r >= 0 && r < out_ && static_cast<std::int64_t>(flags.size()) == in_, "set_row: needs one flag per input of a neuron (row ", r,
+          " of ", out_, ", ", flags.size(), " flags for ", in_, ")");
+    const Mask m = mask();
+    set_mask(Mask::where(out_, in_, [&](std::int64_t i, std::int64_t c) { return i == r ? bool{flags[c]} : m.contains(i, c); }));
+  }
+
+  /// How much each weight matters: what set_saliency set, else |W|.   shape of the weight
+  Tensor saliency() const { return saliency_ ? *saliency_ : abs(detach(weight)).value(); }
+  /// Replaces the saliencies; may be negative, must have the shape of the weight.
+  void set_saliency(Tensor s) {
+    check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ", weight.shape(), ")");
+    saliency_ = std::move(s);
+  }
+  void clear_saliency() { saliency_.reset(); }
+
+  /// The weights as a full matrix, 0 where no edge is.   [out, in]
+  Tensor effective_weight() const {
+    no_grad guard;
+    if (packed()) return place_edges(weight, std::get<Mask>(mask_)).value();
+    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) return mul(weight, *soft).value();
+    const Mask m = mask();
+    return place_edges(pick_edges(weight, m), m).value();
+  }
+  /// Full storage: W ← W ⊙ mask, so that what stands behind the mask is forgotten. Nothing to do when packed.
+  void apply_mask() {
+    if (!packed()) weight.set_value(effective_weight());
+  }
+  /// An edge exists iff |w| >= theta (in float32); the mask before is discarded, so full storage brings remembered weights back
+  /// unless apply_mask ran. Packed storage can only lose edges. Throws on a weight that is NaN.
+  void recompute_mask(float theta = 0.001f) {
+    weight.value().for_each([](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
+    const Tensor& w = weight.value();
+    if (packed())
+      set_mask(std::get<Mask>(mask_).filter([&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(w(e)) >= theta; }));
+    else
+      set_mask_anew(Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return std::abs(w(r, c)) >= theta; }));
+  }
+  /// New initial weights; every connection on again unless the mask is kept. Optimizer slots are forgotten.
+  void reset_parameters(Rng& rng = default_rng(), bool keep_mask = false) {
+    Tensor w = default_weight({out_, in_}, rng);
+    const Mask m = keep_mask ? mask() : Mask::ones(out_, in_);
+    weight = packed() ? Param(pick_edges(w, m).value()) : Param(std::move(w));
+    if (options_.bias) bias = Param(default_bias({out_, in_}, rng));
+    saliency_.reset();
+    if (options_.learnable_mask) {
+      if (!learnable()) mask_ = Param(Tensor::zeros({out_, in_, 2}));
+      std::get<Param>(mask_).clear_slots();
+      set_mask(m);
+    } else if (!keep_mask) {
+      mask_ = m;
+    }
+    refresh_live();
+  }
+  /// Sum of the mask: the number of edges, unless the mask is soft.
+  double weight_count() const {
+    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) return double{sum(Var(*soft)).item()};
+    return static_cast<double>(mask().nnz());
+  }
+  /// The last input, if options().keep_layer_input; shared by all threads that call the layer.
+  const std::optional<Tensor>& layer_input() const { return layer_input_; }
+
+  /// The same layer in packed storage: only weights and slots of existing edges stay. A soft or learned mask is multiplied in.
+  void pack() {
+    if (packed()) return;
+    const Mask m = mask();
+    if (!std::holds_alternative<Mask>(mask_)) weight.set_value(effective_weight());
+    weight.transform([&](const Tensor& t) { return pick_edges(t, m).value(); });
+    weight.set_live(std::nullopt);
+    convert(m, storage::packed);
+  }
+  /// The same layer in full storage: 0 behind the mask.
+  void unpack() {
+    if (!packed()) return;
+    const Mask m = std::get<Mask>(mask_);
+    weight.transform([&](const Tensor& t) { return place_edges(t, m).value(); });
+    convert(m, storage::full);
+  }
+
+  static auto fields(auto& m) { return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}, Field{"_mask", m.mask_}}; }
+
+ private:
+  /// The 0/1 mask of the alphas as an op; its gradient passes straight through to alpha_1, and negated to alpha_0
+  /// (Bengio et al. 2013).
+  Var learnable_mask() const {
+    Tensor hard = mask().to_dense();
+    if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
+    return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
+      return gradients(in, [&] { return stack({neg(dy), dy}, 2); });
+    });
+  }
+  void set_mask_anew(const Mask& m) {
+    if (std::holds_alternative<Tensor>(mask_)) mask_ = Mask::ones(out_, in_);
+    set_mask(m);
+  }
+  void convert(const Mask& m, storage store) {
+    mask_ = m;
+    options_.store = store;
+    options_.learnable_mask = false;
+    saliency_.reset();
+    refresh_live();
+  }
+  void refresh_live() {
+    if (!packed() && options_.freeze_masked && !learnable()) weight.set_live(mask());
+  }
+
+  std::int64_t in_, out_;
+  MaskedLinearOptions options_;
+  std::variant<Mask, Tensor, Param> mask_ = Mask();  // hard, soft (factors [out, in]), learnable (alphas [out, in, 2])
+  std::optional<Tensor> saliency_;
+  mutable std::optional<Tensor> layer_input_;
+};
+
+/// A copy of the model with every masked layer in packed storage: pruned weights are gone from memory, file and time.
+template <class M>
+M pack(M model) {
+  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.pack(); });
+  return model;
+}
+/// A copy of the model with every masked layer in full storage.
+template <class M>
+M unpack(M model) {
+  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.unpack(); });
+  return model;
+}
+/// apply_mask() of every masked layer.
+template <class M>
+void apply_mask(M& model) {
+  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.apply_mask(); });
+}
+/// recompute_mask(theta) of every masked layer.
+template <class M>
+void recompute_mask(M& model, float theta = 0.0001f) {
+  each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.recompute_mask(theta); });
+}
+/// reset_parameters of every masked layer.
+template <class M>
+void reset_parameters(M& model, Rng& rng = default_rng(), bool keep_mask = false) {
+  each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.reset_parameters(rng, keep_mask); });
+}
+/// Names and references of the masked layers, at any depth, in order.
+template <class M>
+auto maskable_layers(M& model) {
+  using Layer = std::conditional_t<std::is_const_v<M>, const MaskedLinearLayer, MaskedLinearLayer>;
+  std::vector<std::pair<std::string, Layer*>> layers;
+  each<MaskedLinearLayer>(model, [&](const std::string& name, Layer& layer) { layers.emplace_back(name, &layer); });
+  return layers;
+}
+
+}  // namespace deepstruct

@@ -1,0 +1,2 @@
+// Opens the region that every CPU runs: 16-byte vectors. Close it with end.hpp.
+namespace deepstruct::kernels::baseline {

@@ -1,0 +1,135 @@
+// The vocabulary of kernel bodies: loads, stores, choices and elementary functions on vectors of `width` lanes.
+// Included once inside every instruction-set region; speaks only f32, i32 and width.
+
+[[gnu::always_inline]] inline f32 load(const float* p) { return *reinterpret_cast<const f32*>(p); }
+[[gnu::always_inline]] inline void store(float* p, f32 v) { *reinterpret_cast<f32*>(p) = v; }
+[[gnu::always_inline]] inline f32 splat(float x) { return f32{} + x; }
+[[gnu::always_inline]] inline i32 bits(f32 v) { return reinterpret_cast<i32&>(v); }
+[[gnu::always_inline]] inline f32 as_float(i32 v) { return reinterpret_cast<f32&>(v); }
+
+/// The first n lanes of p; the others are 0.
+[[gnu::always_inline]] inline f32 load_part(const float* p, std::int64_t n) {
+  if (n >= width) return load(p);
+  alignas(64) float lanes[width] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+/// Writes the first n lanes.
+[[gnu::always_inline]] inline void store_part(float* p, f32 v, std::int64_t n) {
+  if (n >= width) return store(p, v);
+  alignas(64) float lanes[width];
+  store(lanes, v);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+/// All bits set in the first n lanes.
+[[gnu::always_inline]] inline i32 first_lanes(std::int64_t n) {
+  i32 m{};
+  for (int i = 0; i < width; ++i) m[i] = i < n ? -1 : 0;
+  return m;
+}
+/// A vector whose lanes outside the mask are 0, whatever memory holds there.
+[[gnu::always_inline]] inline f32 load_masked(const float* p, i32 mask) { return as_float(bits(load(p)) & mask); }
+/// Writes lane k to p[k·stride] for the first n lanes.
+[[gnu::always_inline]] inline void store_strided(float* p, f32 v, std::int64_t n, std::int64_t stride) {
+  if (stride == 1) return store_part(p, v, n);
+  for (int i = 0; i < width && i < n; ++i) p[i * stride] = v[i];
+}
+/// Σ of the lanes, in the same tree order on every instruction set of one width.
+[[gnu::always_inline]] inline float lane_sum(f32 v) {
+  alignas(64) float lanes[width];
+  store(lanes, v);
+  for (int half = width / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// NaN wins: a comparison that is false keeps x.
+[[gnu::always_inline]] inline f32 clamp_low(f32 x, float low) { return x < low ? splat(low) : x; }
+[[gnu::always_inline]] inline f32 clamp_high(f32 x, float high) { return x > high ? splat(high) : x; }
+[[gnu::always_inline]] inline f32 abs(f32 x) { return as_float(bits(x) & 0x7FFFFFFF); }
+[[gnu::always_inline]] inline f32 sign_of(f32 magnitude, f32 sign) {
+  return as_float((bits(magnitude) & 0x7FFFFFFF) | (bits(sign) & (i32{} - 0x7FFFFFFF - 1)));
+}
+/// f of every lane, for functions the library has no vector form of.
+template <class F>
+[[gnu::always_inline]] inline f32 each_lane(f32 x, F f) {
+  for (int i = 0; i < width; ++i) x[i] = static_cast<float>(f(static_cast<double>(x[i])));
+  return x;
+}
+/// √x, correctly rounded. As an instruction: __builtin_sqrtf keeps a branch for errno in every lane.
+[[gnu::always_inline]] inline f32 sqrt(f32 x) {
+#if defined(__x86_64__)
+  f32 y;
+  if constexpr (width == 4)
+    asm("sqrtps %1, %0" : "=x"(y) : "x"(x));
+  else
+    asm("vsqrtps %1, %0" : "=v"(y) : "v"(x));
+  return y;
+#else
+  for (int i = 0; i < width; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+/// eˣ within 2 ulp: x = n·ln 2 + r, a degree 6 polynomial in r, and 2ⁿ in two factors so that both ends are right.
+[[gnu::always_inline]] inline f32 exp(f32 x) {
+  x = clamp_high(clamp_low(x, -104.0f), 89.0f);
+  const float magic = 12582912.0f;  // 1.5·2²³: adding it rounds to an integer in the low bits
+  const f32 shifted = x * 1.44269504f + magic, n = shifted - magic;
+  const f32 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  f32 p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const i32 k = bits(shifted) - 0x4B400000;
+  const i32 half = k >> 1;
+  return p * as_float((half + 127) << 23) * as_float((k - half + 127) << 23);
+}
+
+/// ln x within 2 ulp; −∞ at 0, NaN below: x = m·2ᵉ, ln m = 2·artanh((m − 1)/(m + 1)).
+[[gnu::always_inline]] inline f32 log(f32 x) {
+  const i32 tiny = x < 1.17549435e-38f;
+  f32 y = tiny ? x * 8388608.0f : x;
+  i32 b = bits(y) - 0x3F3504F3;  // exponent and mantissa relative to √½
+  const i32 e = b >> 23;
+  const f32 m = as_float((b & 0x007FFFFF) + 0x3F3504F3);
+  const f32 s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+  f32 p = splat(0.2222222f);
+  p = p * s2 + 0.28571430f;
+  p = p * s2 + 0.4f;
+  p = p * s2 + 0.66666667f;
+  const f32 n = __builtin_convertvector(e, f32) - (tiny ? splat(23.0f) : splat(0.0f));
+  f32 result = n * 0.693359375f + (s * 2.0f + (s * s2 * p + n * -2.12194440e-4f));
+  result = x == __builtin_inff() ? x : result;
+  result = x == 0.0f ? splat(-__builtin_inff()) : result;
+  return x >= 0.0f ? result : splat(__builtin_nanf(""));
+}
+
+/// ln(1 + x), accurate near 0.
+[[gnu::always_inline]] inline f32 log1p(f32 x) {
+  const f32 u = x + 1.0f, rest = (u - 1.0f) - x;
+  return abs(x) < 1e-7f ? x : (u == __builtin_inff() ? u : log(u) - rest / u);
+}
+
+/// tanh x: an odd polynomial below 0.625 (Cephes), 1 − 2/(e²ˣ + 1) above.
+[[gnu::always_inline]] inline f32 tanh(f32 x) {
+  const f32 z = x * x, a = abs(x);
+  f32 p = splat(-5.70498872745e-3f);
+  p = p * z + 2.06390887954e-2f;
+  p = p * z + -5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z + -3.33332819422e-1f;
+  const f32 large = 1.0f - 2.0f / (exp(a * 2.0f) + 1.0f);
+  return a < 0.625f ? x + x * z * p : (x == x ? sign_of(large, x) : x);
+}
+/// eˣ − 1 for x ≤ 0, accurate near 0.
+[[gnu::always_inline]] inline f32 expm1_negative(f32 x) {
+  const f32 t = tanh(x * 0.5f);
+  return 2.0f * t / (1.0f - t);
+}
+[[gnu::always_inline]] inline f32 sigmoid(f32 x) { return 1.0f / (1.0f + exp(-x)); }
+/// ln(1 + eˣ) without overflow.
+[[gnu::always_inline]] inline f32 softplus(f32 x) { return (x < 0.0f ? splat(0.0f) : x) + log1p(exp(-abs(x))); }

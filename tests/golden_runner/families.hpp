@@ -1,0 +1,14 @@
+// The families that have a runner; one source file each.
+#pragma once
+
+#include "harness.hpp"
+
+namespace golden {
+
+void run_elementwise(Case&);    // ops.unary, ops.binary
+void run_reduction(Case&);      // ops.reductions
+void run_shape(Case&);          // ops.shape
+void run_nn(Case&);             // ops.nn
+void run_scheduler(Case&);      // ops.schedulers
+
+}  // namespace golden
