@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <concepts>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -41,7 +42,9 @@ inline std::string sentence(std::string_view text) {
 template <class T>
 CLI::Validator within(T low, T high = std::numeric_limits<T>::max()) {
   const bool open = high == std::numeric_limits<T>::max();
-  const std::string rule = open ? "at least " + shortest(low) : "from " + shortest(low) + " to " + shortest(high);
+  const std::string kind = std::integral<T> ? "a whole number, " : "a number, ";
+  const std::string rule =
+      kind + (open ? "at least " + shortest(low) : "from " + shortest(low) + " to " + shortest(high));
   return CLI::Validator(
       [=](const std::string& text) {
         T value{};

@@ -2,3 +2,23 @@
 #pragma once
 
 #include "version.hpp"
+
+#include "core/eigen.hpp"
+#include "core/mask.hpp"
+
+#include "autograd/backward.hpp"
+#include "autograd/gradcheck.hpp"
+#include "autograd/trace.hpp"
+
+#include "ops/loss.hpp"
+
+#include "nn/layers.hpp"
+#include "nn/masked_linear.hpp"
+
+#include "train/formats.hpp"
+#include "train/loop.hpp"
+#include "train/schedule.hpp"
+
+#include "models/masked_deep_ffn.hpp"
+
+#include "prune/prune.hpp"

@@ -2,3 +2,4 @@
 #pragma once
 
 #include "io/gzip.hpp"
+#include "io/safetensors.hpp"

@@ -19,7 +19,9 @@ class Arguments {
   std::vector<ds::Var> all() const;
   const ds::Indices& indices(const std::string& name) const { return indices_.at(name); }
 
-  bool has(std::string_view attribute) const { return attributes_.contains(attribute) && !(*this)(attribute).is_null(); }
+  bool has(std::string_view attribute) const {
+    return attributes_.contains(attribute) && !(*this)(attribute).is_null();
+  }
   const Json& operator()(std::string_view attribute) const { return attributes_.at(std::string(attribute)); }
   double number(std::string_view attribute) const { return to_number((*this)(attribute)); }
   float real(std::string_view attribute) const { return static_cast<float>(number(attribute)); }

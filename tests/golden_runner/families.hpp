@@ -10,5 +10,10 @@ void run_reduction(Case&);      // ops.reductions
 void run_shape(Case&);          // ops.shape
 void run_nn(Case&);             // ops.nn
 void run_scheduler(Case&);      // ops.schedulers
+void run_initialiser(Case&);    // ops.initialisers
+void run_optimizer(Case&);      // ops.optimizers
+void run_masked_linear(Case&);  // masked_linear
+void run_ffn(Case&);            // models.ffn
+void run_pruning(Case&);        // pruning
 
 }  // namespace golden

@@ -32,7 +32,7 @@ struct Tolerance {
 };
 inline constexpr Tolerance exact{};
 
-/// A JSON array of the golden format: a shape and numbers in row-major order.
+/// An array of the golden format: a shape and numbers in row-major order.
 struct Values {
   ds::Shape shape;
   std::vector<double> data;
@@ -52,9 +52,9 @@ double to_number(const Json& value);
 ds::Tensor to_tensor(const Json& array);
 ds::Indices to_indices(const Json& array);
 ds::Mask to_mask(const Json& array);
+/// A list of extents. A golden case is small: a damaged one must not ask for all memory.
+ds::Shape to_shape(const Json& extents);
 bool is_float(const Json& array);
-/// A float32 or float64 array.
-bool is_array(const Json& value);
 
 /// One case of a file while it runs: its data, and what did not agree.
 class Case {
@@ -65,6 +65,7 @@ class Case {
   /// The key is there and not null.
   bool has(std::string_view key) const { return data_.contains(std::string(key)) && !(*this)[key].is_null(); }
   std::string text(std::string_view key) const { return (*this)[key].get<std::string>(); }
+  const Json& data() const { return data_; }
   Tolerance tolerance() const { return tolerance_; }
   const std::vector<std::string>& mismatches() const { return mismatches_; }
 
@@ -73,21 +74,29 @@ class Case {
     if (!holds) mismatch(std::move(what));
   }
   /// Shapes and all elements agree within the tolerance; flat indices in `loose` within atol_loose.
-  void close(const std::string& what, const Json& expected, const Values& got, Tolerance tolerance,
+  void close(const std::string& what, const Values& expected, const Values& got, Tolerance tolerance,
              const std::set<std::int64_t>& loose = {}, double atol_loose = 0);
   template <class T>
-  void close(const std::string& what, const Json& expected, const T& got) {
-    close(what, expected, Values(got), tolerance_);
+  requires(!std::is_arithmetic_v<T>) void close(const std::string& what, const Json& expected, const T& got) {
+    close(what, Values(expected), Values(got), tolerance_);
   }
   /// Shapes and all elements are equal.
   template <class T>
-  void equal(const std::string& what, const Json& expected, const T& got) {
-    close(what, expected, Values(got), exact);
+  requires(!std::is_arithmetic_v<T>) void equal(const std::string& what, const Json& expected, const T& got) {
+    close(what, Values(expected), Values(got), exact);
+  }
+  template <class T>
+  requires(!std::is_arithmetic_v<T>) void equal(const std::string& what, const T& expected, const T& got) {
+    close(what, Values(expected), Values(got), exact);
   }
   void close(const std::string& what, double expected, double got, Tolerance tolerance);
   void close(const std::string& what, double expected, double got) { close(what, expected, got, tolerance_); }
   void equal(const std::string& what, double expected, double got) { close(what, expected, got, exact); }
   void equal(const std::string& what, const std::vector<std::string>& expected, const std::vector<std::string>& got);
+
+  void equal(const std::string& what, const Json& expected, const std::vector<std::string>& got) {
+    equal(what, expected.get<std::vector<std::string>>(), got);
+  }
 
   /// f must throw deepstruct::Error.
   template <class F>

@@ -13,9 +13,17 @@ namespace {
 using namespace golden;
 
 const std::map<std::string, Runner, std::less<>> runners = {
-    {"ops.unary", run_elementwise},      {"ops.binary", run_elementwise},
-    {"ops.reductions", run_reduction},   {"ops.shape", run_shape},
-    {"ops.nn", run_nn},                  {"ops.schedulers", run_scheduler},
+    {"ops.unary", run_elementwise},
+    {"ops.binary", run_elementwise},
+    {"ops.reductions", run_reduction},
+    {"ops.shape", run_shape},
+    {"ops.nn", run_nn},
+    {"ops.schedulers", run_scheduler},
+    {"ops.initialisers", run_initialiser},
+    {"ops.optimizers", run_optimizer},
+    {"masked_linear", run_masked_linear},
+    {"models.ffn", run_ffn},
+    {"pruning", run_pruning},
 };
 
 struct Report {
@@ -62,8 +70,9 @@ void run_file(const std::filesystem::path& path, const std::string& where, Repor
   const auto family = file.at("family").get<std::string>();
   const Json& cases = file.at("cases");
   ds::check(cases.is_array(), "cases is not a list");
-  ds::check(!file.contains("case_count") || file.at("case_count") == cases.size(), "case_count differs from the number of cases (",
-            file.value("case_count", Json()).dump(), " and ", cases.size(), ")");
+  ds::check(!file.contains("case_count") || file.at("case_count") == cases.size(),
+            "case_count differs from the number of cases (", file.value("case_count", Json()).dump(), " and ",
+            cases.size(), ")");
   const auto runner = runners.find(family);
   const Tolerance tolerance = tolerance_of(file);
   for (std::size_t k = 0; k < cases.size(); ++k) {
@@ -82,6 +91,7 @@ int run(const std::filesystem::path& dir) {
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(dir))
     if (entry.is_regular_file() && entry.path().extension() == ".json") files.push_back(entry.path());
+  ds::check(!files.empty(), "no .json files under ", dir.string());
   std::sort(files.begin(), files.end());
   for (const auto& path : files) {
     const std::string where = std::filesystem::relative(path, dir).string();
@@ -92,7 +102,8 @@ int run(const std::filesystem::path& dir) {
     }
   }
   for (const std::string& line : report.skipped) std::cout << "skipped " << line << '\n';
-  std::cout << report.passed << " passed, " << report.failed << " failed, " << report.skipped.size() << " skipped" << std::endl;
+  std::cout << report.passed << " passed, " << report.failed << " failed, " << report.skipped.size() << " skipped"
+            << std::endl;
   return report.failed ? 1 : 0;
 }
 

@@ -2,6 +2,7 @@
 #include "differentiable.hpp"
 #include "families.hpp"
 
+#include "deepstruct/nn/layers.hpp"
 #include "deepstruct/ops/loss.hpp"
 
 namespace golden {
@@ -41,14 +42,14 @@ const std::map<std::string, Op> ops = {
     {"l1_loss", loss<ds::l1_loss>},
     {"layer_norm",
      [](Args a) {
-       return ds::layer_norm(a["x"], ds::Shape(a.extents("normalized_shape")), a["weight"], a["bias"], a.real("eps", 1e-5f));
+       return ds::layer_norm(a["x"], ds::Shape(a.extents("normalized_shape")), a["weight"], a["bias"],
+                             a.real("eps", 1e-5f));
      }},
     {"linear", [](Args a) { return ds::linear(a["x"], a["weight"], a["bias"]); }},
     {"log_softmax", [](Args a) { return ds::log_softmax(a["x"], a.integer("dim")); }},
     {"mse_loss", loss<ds::mse_loss>},
     {"nll_loss", [](Args a) { return ds::nll_loss(a["x"], a.indices("target").to_vector(), class_options(a)); }},
-    {"smooth_l1_loss",
-     [](Args a) { return ds::smooth_l1_loss(a["x"], a["target"], reduction(a), a.real("beta", 1)); }},
+    {"smooth_l1_loss", [](Args a) { return ds::smooth_l1_loss(a["x"], a["target"], reduction(a), a.real("beta", 1)); }},
     {"softmax", [](Args a) { return ds::softmax(a["x"], a.integer("dim")); }},
 };
 
@@ -72,6 +73,9 @@ void check_dropped(Case& c, float p, double scale) {
 void run_dropout(Case& c) {
   const Arguments a(c);
   const ds::Var x = a["x"];
+  ds::Dropout layer(a.real("p"));
+  ds::set_training(layer, false);
+  c.equal("evaluation", c["eval_output"], layer(x).value());
   c.equal("p = 0", c["p0_train_output"], ds::dropout(x, 0).value());
   c.equal("p = 1", c["p1_train_output"], ds::dropout(x, 1).value());
   c.throws("invalid p", [&] { ds::dropout(x, 1.5f); });

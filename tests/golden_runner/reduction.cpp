@@ -64,7 +64,8 @@ void run_argmax(Case& c) {
   }
   const std::string prefix = "argmax_dim";
   for (const auto& [key, expected] : c["ties"].items())
-    if (key.starts_with(prefix)) c.equal("ties " + key, expected, ds::argmax(ties, std::stoi(key.substr(prefix.size()))));
+    if (key.starts_with(prefix))
+      c.equal("ties " + key, expected, ds::argmax(ties, std::stoi(key.substr(prefix.size()))));
 }
 
 }  // namespace

@@ -47,7 +47,9 @@ const std::map<std::string, Make> schedules = {
        return rates(ds::MultiStepLR{f.lr(), f("milestones", std::vector<Steps>{}), f("gamma", d.gamma)}, n);
      }},
     {"ExponentialLR",
-     [](const Config& f, std::size_t n) { return rates(ds::ExponentialLR{f.lr(), f("gamma", 0.0)}, n); }},
+     [](const Config& f, std::size_t n) {
+       return rates(ds::ExponentialLR{f.lr(), f("gamma", 0.0)}, n);
+     }},
     {"CosineAnnealingLR",
      [](const Config& f, std::size_t n) {
        const ds::CosineAnnealingLR d;
@@ -57,7 +59,8 @@ const std::map<std::string, Make> schedules = {
      [](const Config& f, std::size_t n) {
        const ds::CosineAnnealingWarmRestarts d;
        return rates(
-           ds::CosineAnnealingWarmRestarts{f.lr(), f("T_0", Steps{0}), f("T_mult", d.T_mult), f("eta_min", d.eta_min)}, n);
+           ds::CosineAnnealingWarmRestarts{f.lr(), f("T_0", Steps{0}), f("T_mult", d.T_mult), f("eta_min", d.eta_min)},
+           n);
      }},
     {"LinearLR",
      [](const Config& f, std::size_t n) {
@@ -81,7 +84,8 @@ Rates plateau(const Config& f, const Json& metrics) {
   s.factor = f("factor", s.factor);
   s.patience = f("patience", s.patience);
   s.threshold = f("threshold", s.threshold);
-  s.threshold_mode = f("threshold_mode", std::string("rel")) == "rel" ? Plateau::Threshold::rel : Plateau::Threshold::abs;
+  s.threshold_mode =
+      f("threshold_mode", std::string("rel")) == "rel" ? Plateau::Threshold::rel : Plateau::Threshold::abs;
   s.cooldown = f("cooldown", s.cooldown);
   s.min_lr = f("min_lr", s.min_lr);
   s.eps = f("eps", s.eps);
@@ -99,7 +103,8 @@ void run_scheduler(Case& c) {
   const Rates got = name == "ReduceLROnPlateau" ? plateau(config, c["metrics"])
                                                 : find_runner(schedules, "scheduler", name)(config, expected.size());
   c.equal("number of rates", static_cast<double>(expected.size()), static_cast<double>(got.size()));
-  const Tolerance t{c.tolerance().rtol, c.tolerance().rtol * config.lr()};  // rates that reach 0 agree to the scale of lr
+  const Tolerance t{c.tolerance().rtol,
+                    c.tolerance().rtol * config.lr()};  // rates that reach 0 agree to the scale of lr
   for (std::size_t k = 0; k < std::min(expected.size(), got.size()); ++k)
     c.close("lr[" + std::to_string(k) + "]", to_number(expected[k]), got[k], t);
 }

@@ -49,7 +49,8 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 struct TemporaryFile {
   explicit TemporaryFile(const Bytes& bytes)
       : path(std::filesystem::temp_directory_path() / ("deepstruct_gzip_" + std::to_string(std::random_device{}()))) {
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   }
   ~TemporaryFile() {
     std::error_code ignored;
@@ -87,12 +88,17 @@ TEST_CASE("damaged, truncated and foreign streams are Errors", "[gzip]") {
   }
   CHECK(contains(error_of([&] { gunzip(std::span(good).first(1)); }), "not a gzip stream"));
   CHECK(contains(error_of([] { gunzip({}); }), "not a gzip stream"));
-  for (std::size_t k = 10; k < good.size(); ++k) {  // behind the header every bit counts: data, checksum, length
-    Bytes damaged = good;
-    damaged[k] ^= std::byte{0x10};
-    INFO("damaged byte " << k);
-    CHECK(error_of([&] { gunzip(damaged); }) != "no error");
-  }
+  int harmless = 0;
+  for (std::size_t k = 10; k < good.size(); ++k)  // behind the header every bit counts: data, checksum, length
+    for (int bit = 0; bit < 8; ++bit) {
+      Bytes damaged = good;
+      damaged[k] ^= std::byte{1} << bit;
+      Bytes out;
+      if (error_of([&] { out = gunzip(damaged); }) != "no error") continue;
+      ++harmless;
+      CHECK((out == gunzip(good)));
+    }
+  CHECK(harmless < 8);  // but the bits that fill up the last byte of the data
   Bytes method = good;
   method[2] = std::byte{0};
   CHECK(contains(error_of([&] { gunzip(method); }), "gunzip: damaged data"));
@@ -104,11 +110,13 @@ TEST_CASE("damaged, truncated and foreign streams are Errors", "[gzip]") {
 TEST_CASE("a decompression bomb stops at the limit", "[gzip]") {
   const Bytes bomb = gzip(std::string(30'000'000, '\0'));
   REQUIRE(bomb.size() < 100'000);
-  CHECK(error_of([&] { gunzip(bomb, {.max_bytes = 1'000'000}); }) == "gunzip: inflates to more than allowed (1000000 bytes)");
+  CHECK(error_of([&] { gunzip(bomb, {.max_bytes = 1'000'000}); }) ==
+        "gunzip: inflates to more than allowed (1000000 bytes)");
   CHECK(gunzip(bomb, {.max_bytes = 30'000'000}).size() == 30'000'000);
   CHECK(contains(error_of([&] { gunzip(bomb, {.max_bytes = 29'999'999}); }), "more than allowed"));
   const TemporaryFile file(bomb);
-  CHECK(contains(error_of([&] { read_file(file.path, {.max_bytes = 1'000'000}); }), "(1000000 bytes) in " + file.path.string()));
+  CHECK(contains(error_of([&] { read_file(file.path, {.max_bytes = 1'000'000}); }),
+                 "(1000000 bytes) in " + file.path.string()));
   CHECK(contains(error_of([&] { read_file(file.path, {.max_bytes = 100}); }), "the file is larger than allowed"));
 }
 
@@ -126,9 +134,8 @@ TEST_CASE("IDX sets load from plain and from .gz files", "[gzip]") {
 
 TEST_CASE("missing and damaged files are named", "[gzip]") {
   CHECK(error_of([] { load_idx_images("/no/such/file.gz"); }) == "read_file: no such file (/no/such/file.gz)");
-  Bytes cut = gzip(images);
-  cut.resize(cut.size() - 5);
-  const TemporaryFile file(cut);
+  const Bytes whole = gzip(images);
+  const TemporaryFile file(Bytes(whole.begin(), whole.end() - 5));
   CHECK(contains(error_of([&] { load_idx_images(file.path); }), "gunzip: the stream is cut off"));
   CHECK(contains(error_of([&] { load_idx_images(file.path); }), file.path.string()));
   const TemporaryFile empty(Bytes{});

@@ -1,4 +1,4 @@
-// Data sets, batches, functional data sets: every sample once, in an order that depends on the seed alone, without allocation.
+// Data sets and batches: every sample once, in an order that depends on the seed alone, without allocation.
 #include <deepstruct/train/data.hpp>
 
 #include <algorithm>
@@ -62,12 +62,15 @@ std::vector<std::int64_t> epoch(Range&& range) {
 
 TEST_CASE("a data set checks what it is given", "[data]") {
   const Tensor x = Tensor::zeros({3, 2});
-  CHECK(error_of([&] { Dataset(x, Indices::zeros({2})); }) == "Dataset: need one label or target per sample ([3, 2] and [2])");
+  CHECK(error_of([&] { Dataset(x, Indices::zeros({2})); }) ==
+        "Dataset: need one label or target per sample ([3, 2] and [2])");
   CHECK(error_of([&] { Dataset(x, Indices::zeros({3, 1})); }) == "Dataset: labels have one extent (shape [3, 1])");
-  CHECK(error_of([&] { Dataset(x, Indices::from({3}, {0, 2, 1}), 2); }) ==
-        "Dataset: label out of range (2 of 2 classes at sample 1)");
-  CHECK(error_of([&] { Dataset(x, Indices::from({3}, {0, 1, -1}), 2); }) ==
-        "Dataset: label out of range (-1 of 2 classes at sample 2)");
+  CHECK(error_of([&] {
+          Dataset(x, Indices::from({3}, {0, 2, 1}), 2);
+        }) == "Dataset: label out of range (2 of 2 classes at sample 1)");
+  CHECK(error_of([&] {
+          Dataset(x, Indices::from({3}, {0, 1, -1}), 2);
+        }) == "Dataset: label out of range (-1 of 2 classes at sample 2)");
   CHECK(error_of([&] { Dataset(x, Indices::from({3}, {0, 1, -1})); }) == "no error");
   CHECK(error_of([&] { Dataset(Tensor::scalar(1), Indices::zeros({1})); }) != "no error");
   CHECK(Dataset().size() == 0);
@@ -82,7 +85,8 @@ TEST_CASE("gather, slice, subset", "[data]") {
     for (std::int64_t i = 0; i < n; ++i) CHECK(all[static_cast<std::size_t>(i)] == i);
   }
   const Dataset data = numbered(50);
-  CHECK(sample_numbers(data.gather(std::array<std::int32_t, 4>{49, 0, 7, 7})) == std::vector<std::int64_t>{49, 0, 7, 7});
+  CHECK(sample_numbers(data.gather(std::array<std::int32_t, 4>{49, 0, 7, 7})) ==
+        std::vector<std::int64_t>{49, 0, 7, 7});
   CHECK(sample_numbers(data.slice(10, 12)) == std::vector<std::int64_t>{10, 11});
   CHECK(data.slice(10, 10).x.shape() == Shape{0, 2, 3});
   const Dataset part = data.subset(std::array<std::int32_t, 3>{5, 6, 40});
@@ -202,7 +206,9 @@ TEST_CASE("a table becomes a labelled data set", "[data]") {
   CHECK(labelled_table(table, -2, 2).all().x == middle.x);
   CHECK(error_of([&] { labelled_table(table, 1, 1); }) == "Dataset: label out of range (1 of 1 classes at sample 0)");
   CHECK(error_of([&] { labelled_table(table, 0, 2); }) == "labelled_table: a label is no class number (0.5 in row 0)");
-  CHECK(error_of([&] { labelled_table(Tensor::full({1, 1}, NAN), 0, 2); }) == "labelled_table: a label is no class number (nan in row 0)");
+  CHECK(error_of([&] {
+          labelled_table(Tensor::full({1, 1}, NAN), 0, 2);
+        }) == "labelled_table: a label is no class number (nan in row 0)");
   CHECK(error_of([&] { labelled_table(table, 3, 2); }) == "labelled_table: column out of range (3 of 3)");
   CHECK(error_of([&] { labelled_table(table, -4, 2); }) == "labelled_table: column out of range (-4 of 3)");
   CHECK(error_of([&] { labelled_table(Tensor::zeros({3}), 0, 2); }) != "no error");
@@ -237,16 +243,31 @@ TEST_CASE("functional data sets: values, bounds, determinism", "[data]") {
 
 TEST_CASE("functional data sets take numbers, Tensors and ranges", "[data]") {
   Rng rng(4);
-  const FunctionalDataset numbers(3, [k = 0](Rng&) mutable { return ++k; }, [](int x) { return 2.5 * x; }, rng);
+  const FunctionalDataset numbers(
+      3, [k = 0](Rng&) mutable { return ++k; }, [](int x) { return 2.5 * x; }, rng);
   CHECK((numbers[2].x == std::vector<float>{3} && numbers[2].y == std::vector<float>{7.5f}));
   const FunctionalDataset tensors(
-      2, [](Rng& r) { return Tensor::uniform({2, 2}, 0, 1, r); }, [](const Tensor& x) { return std::array<double, 2>{x(0, 0), x(1, 1)}; }, rng);
+      2,
+      [](Rng& r) {
+        return Tensor::uniform({2, 2}, 0, 1, r);
+      },
+      [](const Tensor& x) {
+        return std::array<double, 2>{x(0, 0), x(1, 1)};
+      },
+      rng);
   CHECK((tensors[1].x.size() == 4 && tensors[1].y[1] == tensors[1].x[3]));
-  CHECK(FunctionalDataset(0, [](Rng&) { return 1; }, [](int) { return 1; }, rng).to_dataset().size() == 0);
+  CHECK(FunctionalDataset(
+            0, [](Rng&) { return 1; }, [](int) { return 1; }, rng)
+            .to_dataset()
+            .size() == 0);
 
-  CHECK(error_of([&] { FunctionalDataset(-1, [](Rng&) { return 1; }, [](int) { return 1; }, rng); }) ==
-        "FunctionalDataset: need a size in [0, 2^31) (-1)");
+  CHECK(error_of([&] {
+          FunctionalDataset(
+              -1, [](Rng&) { return 1; }, [](int) { return 1; }, rng);
+        }) == "FunctionalDataset: need a size in [0, 2^31) (-1)");
   auto growing = [k = 0](Rng&) mutable { return std::vector<float>(static_cast<std::size_t>(++k)); };
-  CHECK(error_of([&] { FunctionalDataset(3, growing, [](const auto&) { return 1; }, rng); }) ==
-        "FunctionalDataset: samples need the same number of elements (2 after 1 at sample 1)");
+  CHECK(error_of([&] {
+          FunctionalDataset(
+              3, growing, [](const auto&) { return 1; }, rng);
+        }) == "FunctionalDataset: samples need the same number of elements (2 after 1 at sample 1)");
 }

@@ -36,13 +36,16 @@ Bytes idx(char type, const std::vector<std::uint32_t>& extents, const std::strin
 /// A .npy file with this dictionary and raw data.
 Bytes npy(const std::string& dictionary, const std::string& data, int version = 1) {
   std::string text = "\x93NUMPY";
-  text += {static_cast<char>(version), '\0', static_cast<char>(dictionary.size() % 256), static_cast<char>(dictionary.size() / 256)};
+  text += {static_cast<char>(version), '\0', static_cast<char>(dictionary.size() % 256),
+           static_cast<char>(dictionary.size() / 256)};
   if (version > 1) text += std::string(2, '\0');
   return bytes_of(text + dictionary + data);
 }
 
 Bytes npy(const std::string& descr, const std::string& shape, const std::string& data, bool fortran) {
-  return npy("{'descr': '" + descr + "', 'fortran_order': " + (fortran ? "True" : "False") + ", 'shape': " + shape + ", }\n", data);
+  return npy(
+      "{'descr': '" + descr + "', 'fortran_order': " + (fortran ? "True" : "False") + ", 'shape': " + shape + ", }\n",
+      data);
 }
 
 /// The little-endian bytes of some numbers; tests run on little-endian machines.
@@ -67,7 +70,8 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 /// A file that is removed at the end of a test.
 struct TemporaryFile {
   explicit TemporaryFile(const std::string& name)
-      : path(std::filesystem::temp_directory_path() / ("deepstruct_formats_" + std::to_string(std::random_device{}()) + name)) {}
+      : path(std::filesystem::temp_directory_path() /
+             ("deepstruct_formats_" + std::to_string(std::random_device{}()) + name)) {}
   ~TemporaryFile() {
     std::error_code ignored;
     std::filesystem::remove(path, ignored);
@@ -78,7 +82,8 @@ struct TemporaryFile {
 }  // namespace
 
 TEST_CASE("idx images are bytes over 255, labels are their integers", "[formats]") {
-  const Tensor images = idx_images(idx(0x08, {2, 2, 3}, std::string("\x00\x01\x02\x03\x04\x05\xFF\x80\x33\x00\x00\x07", 12)));
+  const Tensor images =
+      idx_images(idx(0x08, {2, 2, 3}, std::string("\x00\x01\x02\x03\x04\x05\xFF\x80\x33\x00\x00\x07", 12)));
   REQUIRE(images.shape() == Shape{2, 2, 3});
   CHECK(images(0, 1, 2) == 5 / 255.0f);
   CHECK(images(1, 0, 0) == 1.0f);
@@ -98,7 +103,9 @@ TEST_CASE("idx images fill every sample of a large set", "[formats]") {
   for (std::uint32_t k = 0; k < n * side * side; ++k) data += static_cast<char>(k * 2654435761u >> 24);
   const Tensor images = idx_images(idx(0x08, {n, side, side}, data));
   std::int64_t wrong = 0;
-  images.for_each([&](std::int64_t i, float x) { wrong += x != static_cast<unsigned char>(data[static_cast<std::size_t>(i)]) / 255.0f; });
+  images.for_each([&](std::int64_t i, float x) {
+    wrong += x != static_cast<unsigned char>(data[static_cast<std::size_t>(i)]) / 255.0f;
+  });
   CHECK(wrong == 0);
 }
 
@@ -108,7 +115,8 @@ TEST_CASE("idx arrays of all element types", "[formats]") {
   CHECK(idx_tensor(idx(0x0B, {1}, std::string("\x01\x00", 2))) == Tensor::from({1}, {256}));
   CHECK(idx_tensor(idx(0x0C, {1}, "\xFF\xFF\xFF\xFD")) == Tensor::from({1}, {-3}));
   CHECK(idx_tensor(idx(0x0D, {1}, std::string("\x3F\xC0\x00\x00", 4))) == Tensor::from({1}, {1.5f}));
-  CHECK(idx_tensor(idx(0x0E, {1, 1, 1, 1}, std::string("\xBF\xF8\0\0\0\0\0\0", 8))) == Tensor::from({1, 1, 1, 1}, {-1.5f}));
+  CHECK(idx_tensor(idx(0x0E, {1, 1, 1, 1}, std::string("\xBF\xF8\0\0\0\0\0\0", 8))) ==
+        Tensor::from({1, 1, 1, 1}, {-1.5f}));
   CHECK(std::isnan(idx_tensor(idx(0x0D, {1}, std::string("\x7F\xC0\0\0", 4))).item()));
   CHECK(contains(error_of([] { idx_tensor(idx(0x0E, {1}, std::string("\x7F\xE0\0\0\0\0\0\0", 8))); }), "float32"));
   CHECK(idx_images(idx(0x08, {0, 28, 28}, "")).shape() == Shape{0, 28, 28});
@@ -117,13 +125,20 @@ TEST_CASE("idx arrays of all element types", "[formats]") {
 TEST_CASE("a lying idx header is an Error before anything is allocated", "[formats]") {
   const std::size_t before = BufferPool::instance().system_calls();
   const std::uint32_t most = 0xFFFFFFFF;
-  CHECK(contains(error_of([] { idx_images(idx(0x08, {1u << 31, 28, 28}, std::string(100, 'x'))); }), "idx_images: the header claims"));
+  CHECK(contains(error_of([] {
+                   idx_images(idx(0x08, {1u << 31, 28, 28}, std::string(100, 'x')));
+                 }),
+                 "idx_images: the header claims"));
   CHECK(contains(error_of([=] { idx_images(idx(0x08, {most, most, most}, "x")); }), "the header claims"));
   CHECK(contains(error_of([=] { idx_tensor(idx(0x0E, {most, most, most, most}, "x")); }), "the header claims"));
-  CHECK(contains(error_of([=] { idx_tensor(idx(0x0E, {1u << 31, 1u << 30, 4}, "")); }), "the header claims"));  // 2^66 bytes
+  CHECK(contains(error_of([=] {
+                   idx_tensor(idx(0x0E, {1u << 31, 1u << 30, 4}, ""));
+                 }),
+                 "the header claims"));  // 2^66 bytes
   CHECK(contains(error_of([=] { idx_tensor(idx(0x08, {0, most, most, most}, "")); }), "the header claims"));
   CHECK(contains(error_of([=] { idx_tensor(idx(0x08, {most, 0}, "")); }), "may be 0"));
-  CHECK(contains(error_of([] { idx_labels(idx(0x08, {1u << 31}, "123")); }), "idx_labels: the header claims 2147483648 bytes"));
+  CHECK(contains(error_of([] { idx_labels(idx(0x08, {1u << 31}, "123")); }),
+                 "idx_labels: the header claims 2147483648 bytes"));
   CHECK(BufferPool::instance().system_calls() == before);
 }
 
@@ -142,10 +157,12 @@ TEST_CASE("damaged idx files", "[formats]") {
   CHECK(contains(error_of([&] { idx_images(magic); }), "not an IDX file"));
   CHECK(contains(error_of([] { idx_images(idx(0x0A, {1, 1, 1}, "a")); }), "unknown IDX element type (10)"));
   CHECK(contains(error_of([] { idx_images(idx(0x08, {}, "a")); }), "need 1 to 4 dimensions (0)"));
-  CHECK(contains(error_of([] { idx_images(idx(0x08, std::vector<std::uint32_t>(255, 1), "a")); }), "need 1 to 4 dimensions"));
-  CHECK(contains(error_of([] { idx_images(idx(0x08, {2}, "ab")); }), "idx_images: need bytes"));          // labels as images
-  CHECK(contains(error_of([&] { idx_labels(good); }), "idx_labels: need integers"));                       // images as labels
-  CHECK(contains(error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }), "idx_labels: need integers"));     // floats as labels
+  CHECK(contains(error_of([] { idx_images(idx(0x08, std::vector<std::uint32_t>(255, 1), "a")); }),
+                 "need 1 to 4 dimensions"));
+  CHECK(contains(error_of([] { idx_images(idx(0x08, {2}, "ab")); }), "idx_images: need bytes"));  // labels as images
+  CHECK(contains(error_of([&] { idx_labels(good); }), "idx_labels: need integers"));              // images as labels
+  CHECK(
+      contains(error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }), "idx_labels: need integers"));  // floats as labels
 }
 
 TEST_CASE("csv tables", "[formats]") {
@@ -153,7 +170,8 @@ TEST_CASE("csv tables", "[formats]") {
   CHECK(plain.names.empty());
   CHECK(plain.values == Tensor::from({2, 3}, {1, 2, 3, -4, 0.5f, 6}));
 
-  const CsvTable named = parse_csv("\xEF\xBB\xBF\"a\"; b \r\n 1 ;2\r\n3; 4\r\n\r\n", {.separator = ';', .header = true});
+  const CsvTable named =
+      parse_csv("\xEF\xBB\xBF\"a\"; b \r\n 1 ;2\r\n3; 4\r\n\r\n", {.separator = ';', .header = true});
   CHECK(named.names == std::vector<std::string>{"a", "b"});
   CHECK(named.values == Tensor::from({2, 2}, {1, 2, 3, 4}));
 
@@ -169,7 +187,9 @@ TEST_CASE("csv tables", "[formats]") {
 }
 
 TEST_CASE("csv mistakes name the line", "[formats]") {
-  const auto error = [](const std::string& text, const CsvOptions& options = {}) { return error_of([&] { parse_csv(text, options); }); };
+  const auto error = [](const std::string& text, const CsvOptions& options = {}) {
+    return error_of([&] { parse_csv(text, options); });
+  };
   CHECK(error("1,2\n3,x4\n") == "parse_csv: not a number ('x4' in line 2)");
   CHECK(error("1,2\n3,4y\n") == "parse_csv: not a number ('4y' in line 2)");
   CHECK(error("a,b\n1,2\n3,4 5\n", {.header = true}) == "parse_csv: not a number ('4 5' in line 3)");
@@ -178,7 +198,8 @@ TEST_CASE("csv mistakes name the line", "[formats]") {
   CHECK(error("0x10") == "parse_csv: not a number ('0x10' in line 1)");
   CHECK(error(std::string("1\0", 2)) != "no error");
   CHECK(error("1,2\n3\n") == "parse_csv: rows of different length (1 instead of 2 cells in line 2)");
-  CHECK(error("a,b,c\n1,2\n", {.header = true}) == "parse_csv: rows of different length (2 instead of 3 cells in line 2)");
+  CHECK(error("a,b,c\n1,2\n", {.header = true}) ==
+        "parse_csv: rows of different length (2 instead of 3 cells in line 2)");
   CHECK(error("1,,3\n") == "parse_csv: empty cell (line 1)");
   CHECK(error("1,2,\n") == "parse_csv: empty cell (line 1)");
   CHECK(error("1\n\n2\n") == "parse_csv: empty line (line 2)");
@@ -218,9 +239,12 @@ TEST_CASE("npy arrays of all element types and orders", "[formats]") {
   REQUIRE(four.shape() == Shape{2, 3, 2, 2});
   CHECK((four(1, 2, 0, 1) == 1201 && four(0, 1, 1, 0) == 110));
 
-  CHECK(npy_indices(npy("<i8", "(2,)", raw<std::int64_t>({-5, 2147483647}), false)) == Indices::from({2}, {-5, 2147483647}));
-  CHECK(contains(error_of([] { npy_indices(npy("<i8", "(1,)", raw<std::int64_t>({2147483648}), false)); }), "2147483648"));
-  CHECK(contains(error_of([] { npy_indices(npy("<f4", "(1,)", raw<float>({1}), false)); }), "npy_indices: need integers"));
+  CHECK(npy_indices(npy("<i8", "(2,)", raw<std::int64_t>({-5, 2147483647}), false)) ==
+        Indices::from({2}, {-5, 2147483647}));
+  CHECK(contains(error_of([] { npy_indices(npy("<i8", "(1,)", raw<std::int64_t>({2147483648}), false)); }),
+                 "2147483648"));
+  CHECK(contains(error_of([] { npy_indices(npy("<f4", "(1,)", raw<float>({1}), false)); }),
+                 "npy_indices: need integers"));
   CHECK(std::isnan(npy_tensor(npy("<f8", "(1,)", raw<double>({NAN}), false)).item()));
   CHECK(npy_tensor(npy("<f8", "(1,)", raw<double>({INFINITY}), false)).item() == INFINITY);
   CHECK(contains(error_of([] { npy_tensor(npy("<f8", "(1,)", raw<double>({1e300}), false)); }), "1e+300"));
@@ -242,7 +266,8 @@ TEST_CASE("damaged and hostile npy files", "[formats]") {
     INFO("cut to " << size << " bytes");
     CHECK(error_of([&] { npy_tensor(std::span(good).first(size)); }) != "no error");
   }
-  for (std::size_t k = 0; k < good.size() - 12; ++k)  // any damaged byte of the header: an Error or an array, never a crash
+  for (std::size_t k = 0; k < good.size() - 12;
+       ++k)  // any damaged byte of the header: an Error or an array, never a crash
     for (int value : {0, 39, 41, 57, 255}) {
       Bytes damaged = good;
       damaged[k] = static_cast<std::byte>(value);
@@ -254,7 +279,9 @@ TEST_CASE("damaged and hostile npy files", "[formats]") {
   CHECK(contains(error_of([&] { npy_tensor(longer); }), "12 bytes of data (13 present)"));
 
   const std::size_t before = BufferPool::instance().system_calls();
-  const auto error = [](const std::string& dictionary) { return error_of([&] { npy_tensor(npy(dictionary, "1234")); }); };
+  const auto error = [](const std::string& dictionary) {
+    return error_of([&] { npy_tensor(npy(dictionary, "1234")); });
+  };
   const std::string head = "{'descr': '<f4', 'fortran_order': False, 'shape': ";
   REQUIRE(error(head + "(1,)}") == "no error");
   CHECK(contains(error(head + "(2147483648, 2147483648)}"), "the header claims too many"));
@@ -272,7 +299,8 @@ TEST_CASE("damaged and hostile npy files", "[formats]") {
   CHECK(contains(error(head + "(1,), 'extra': 1}"), "unknown key"));
   for (const char* descr : {">f4", "<f2", "<c8", "<U1", "|O", "|f4", "=f4", "f4", "<", ""}) {
     INFO(descr);
-    CHECK(contains(error("{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (1,)}"), "little endian"));
+    CHECK(contains(error("{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (1,)}"),
+                   "little endian"));
   }
   CHECK(contains(error("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}"), "damaged header"));
   CHECK(BufferPool::instance().system_calls() <= before + 1);  // the one array of the REQUIRE above
@@ -281,7 +309,8 @@ TEST_CASE("damaged and hostile npy files", "[formats]") {
 TEST_CASE("npy files are written as NumPy does and read back", "[formats]") {
   const std::vector<std::byte> bytes = npy_bytes(Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6}));
   CHECK(as_text(bytes).substr(0, 128) == std::string("\x93NUMPY\1\0\x76\0", 10) +
-                                             "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" + std::string(58, ' ') + "\n");
+                                             "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" +
+                                             std::string(58, ' ') + "\n");
   CHECK(as_text(bytes).substr(128) == raw<float>({1, 2, 3, 4, 5, 6}));
 
   const TemporaryFile file(".npy");
@@ -296,7 +325,8 @@ TEST_CASE("npy files are written as NumPy does and read back", "[formats]") {
     save_npy(file.path, y);
     CHECK(load_npy_indices(file.path) == y);
   }
-  CHECK(contains(error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }), "save_npy: cannot write"));
+  CHECK(
+      contains(error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }), "save_npy: cannot write"));
 }
 
 TEST_CASE("files: missing, foreign, too large; the Error names the file", "[formats]") {
@@ -304,7 +334,8 @@ TEST_CASE("files: missing, foreign, too large; the Error names the file", "[form
   CHECK(contains(error_of([&] { load_csv(file.path); }), "read_file: no such file (" + file.path.string()));
   CHECK(contains(error_of([&] { read_plain_file(std::filesystem::temp_directory_path()); }), "not a regular file"));
   std::ofstream(file.path) << "1,2\n3,four\n";
-  CHECK(error_of([&] { load_csv(file.path); }) == "parse_csv: not a number ('four' in line 2) in " + file.path.string());
+  CHECK(error_of([&] { load_csv(file.path); }) ==
+        "parse_csv: not a number ('four' in line 2) in " + file.path.string());
   CHECK(contains(error_of([&] { load_npy(file.path); }), "not a .npy file"));
   CHECK(contains(error_of([&] { read_plain_file(file.path, 10); }), "larger than allowed (11 > 10"));
   CHECK(read_plain_file(file.path, 11).size() == 11);

@@ -1,4 +1,4 @@
-// Learning-rate schedules: literal values, long runs, wrong configurations. The golden runner compares whole series with PyTorch.
+// Learning-rate schedules: literal values, long runs, wrong configurations (whole series: golden runner).
 #include <deepstruct/train/schedule.hpp>
 
 #include <cmath>
@@ -84,7 +84,12 @@ TEST_CASE("reduce on plateau", "[schedule]") {
   CHECK(plateau() == 0.025);
 
   SECTION("a larger metric can be the better one, and thresholds can be absolute") {
-    Plateau up{.lr = 1, .mode = Plateau::Mode::max, .factor = 0.5, .patience = 0, .threshold = 0.1, .threshold_mode = Plateau::Threshold::abs};
+    Plateau up{.lr = 1,
+               .mode = Plateau::Mode::max,
+               .factor = 0.5,
+               .patience = 0,
+               .threshold = 0.1,
+               .threshold_mode = Plateau::Threshold::abs};
     CHECK(up.step(-5) == 1);
     CHECK(up.step(-4.8) == 1);
     CHECK(up.step(-4.75) == 0.5);  // better, but by less than 0.1

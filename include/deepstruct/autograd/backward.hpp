@@ -108,7 +108,10 @@ inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {})
   check(options.seed || y.size() == 1, "grad: y must have exactly one element unless a seed is given (shape ", y.shape(), ")");
   check(!options.seed || options.seed.shape() == y.shape(), "grad: seed and y differ in shape (", options.seed ? options.seed.shape() : Shape{0}, " and ", y.shape(), ")");
   std::uint64_t oldest = y.node()->order;
-  for (const Var& v : x) oldest = std::min(oldest, v.node()->order);
+  for (const Var& v : x) {
+    check(static_cast<bool>(v), "grad: an x is the empty handle (", x.size(), " given)");
+    oldest = std::min(oldest, v.node()->order);
+  }
   Vars result(x.size());
   const bool before = std::exchange(detail::tape_state.gradients, options.create_graph);
   struct Restore {

@@ -43,6 +43,7 @@ std::vector<Step> trace_function(F&& f, const Var& x) {
     add(n, std::move(inputs));
   }
   check(position.contains(y.node().get()), "trace: the function returned a value it did not compute (shape ", y.shape(), ")");
+  steps.resize(static_cast<std::size_t>(position.at(y.node().get())) + 1);  // what came later y does not need
   return steps;
 }
 

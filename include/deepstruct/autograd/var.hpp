@@ -26,7 +26,7 @@ class Var {
   Var() = default;
   /// A constant.
   Var(Tensor value);  // NOLINT: every op takes a Tensor where it takes a Var
-  explicit Var(std::shared_ptr<Node> node) : node_(std::move(node)) {}
+  explicit Var(std::shared_ptr<Node> node);
 
   const Tensor& value() const;
   /// The value, to change in place between recordings (by an optimizer, a pruner, a loader).
@@ -50,6 +50,7 @@ class Var {
   friend bool operator==(const Var&, const Var&) = default;
 
  private:
+  friend struct Node;
   std::shared_ptr<Node> node_;
 };
 
@@ -144,20 +145,16 @@ inline thread_local Recording tape_state;
 
 // Iterative: a chain of a million nodes must not recurse through its handles.
 inline Node::~Node() {
-  pool_vector<std::shared_ptr<Node>> dying;
-  const auto take = [&](Node& n) {
-    for (Var& v : n.inputs)
-      if (v.node().use_count() == 1) dying.push_back(v.node());
-    n.inputs.clear();
-  };
-  take(*this);
+  Vars dying = std::move(inputs);
   while (!dying.empty()) {
-    const std::shared_ptr<Node> n = std::move(dying.back());
+    const Var last = std::move(dying.back());
     dying.pop_back();
-    if (n.use_count() == 1) take(*n);
+    if (last.node_.use_count() != 1) continue;
+    for (Var& v : last.node_->inputs) dying.push_back(std::move(v));  // add(x, x) holds x twice: the second handle is the last
+    last.node_->inputs.clear();
   }
 }
-
+inline Var::Var(std::shared_ptr<Node> node) : node_(std::move(node)) {}
 inline Var::Var(Tensor value) : node_(detail::make_node(std::move(value))) {}
 inline const Tensor& Var::value() const {
   check(node_ != nullptr, "Var: an empty handle has no value");

@@ -45,6 +45,7 @@ class ThreadPool {
 
   void resize(int threads) {
     check(threads >= 1 && threads <= 1024, "set_num_threads: need 1 to 1024 threads (", threads, ")");
+    check(!inside_part, "set_num_threads: not from inside a part of parallel_for (", threads, ")");
     std::lock_guard lock(busy_);
     stop_workers();
     threads_ = threads;

@@ -53,9 +53,9 @@ inline std::pair<double, double> exact_cos_sin(std::uint32_t word) {
   const std::uint32_t quadrant = (word + (1u << 29)) >> 30;
   const double t = static_cast<double>(static_cast<std::int32_t>(word - (quadrant << 30))) * (6.283185307179586477 / 4294967296.0);
   const double t2 = t * t, t3 = t * t2;
-  double c = 1.0 / 479001600, s = 1.0 / 6227020800;
-  for (double k : {-1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0}) c = std::fma(c, t2, k);
-  for (double k : {-1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6}) s = std::fma(s, t2, k);
+  double c = -1.0 / 87178291200, s = -1.0 / 1307674368000;
+  for (double k : {1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0}) c = std::fma(c, t2, k);
+  for (double k : {1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6}) s = std::fma(s, t2, k);
   s = std::fma(s, t3, t);
   switch (quadrant & 3) {
     case 0: return {c, s};

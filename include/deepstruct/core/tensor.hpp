@@ -23,6 +23,13 @@ class Array {
 
   /// The empty array: shape [0].
   Array() : shape_{0} {}
+  Array(const Array&) = default;
+  Array(Array&& other) noexcept : shape_(std::exchange(other.shape_, Shape{0})), buffer_(std::move(other.buffer_)) {}
+  Array& operator=(Array other) noexcept {
+    std::swap(shape_, other.shape_);
+    std::swap(buffer_, other.buffer_);
+    return *this;
+  }
   /// Uninitialised elements; every kernel overwrites what it is given.
   static Array empty(const Shape& shape) { return Array(shape); }
   static Array full(const Shape& shape, T value) {

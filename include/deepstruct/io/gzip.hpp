@@ -29,7 +29,9 @@ inline bool is_gzip(std::span<const std::byte> bytes) {
 inline std::vector<std::byte> gunzip(std::span<const std::byte> bytes, const ReadOptions& options = {}) {
   check(is_gzip(bytes), "gunzip: not a gzip stream (", bytes.size(), " bytes)");
   struct Stream : z_stream {
-    Stream() : z_stream{} { check(inflateInit2(this, 16 + MAX_WBITS) == Z_OK, "gunzip: zlib cannot start (version ", zlibVersion(), ")"); }
+    Stream() : z_stream{} {
+      check(inflateInit2(this, 16 + MAX_WBITS) == Z_OK, "gunzip: zlib cannot start (version ", zlibVersion(), ")");
+    }
     Stream(const Stream&) = delete;
     ~Stream() { inflateEnd(this); }
   } stream;
@@ -46,7 +48,8 @@ inline std::vector<std::byte> gunzip(std::span<const std::byte> bytes, const Rea
     const std::size_t made = chunk.size() - stream.avail_out;
     check(state == Z_OK || state == Z_STREAM_END || state == Z_BUF_ERROR, "gunzip: damaged data (",
           stream.msg ? stream.msg : "zlib error", " after ", used, " of ", bytes.size(), " bytes)");
-    check(made <= options.max_bytes - out.size(), "gunzip: inflates to more than allowed (", options.max_bytes, " bytes)");
+    check(made <= options.max_bytes - out.size(), "gunzip: inflates to more than allowed (", options.max_bytes,
+          " bytes)");
     out.insert(out.end(), chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(made));
     if (state == Z_STREAM_END) {
       if (used == bytes.size()) return out;

@@ -5,11 +5,9 @@
 #include <cstdint>
 
 #include "../core/parallel.hpp"
-#include "../core/rng.hpp"
-#include "../core/view.hpp"
-#include "../core/device.hpp"
 #include "../simd/lanes.hpp"
 #include "../simd/pick.hpp"
+#include "contract.hpp"
 
 namespace deepstruct::kernels {
 

@@ -87,6 +87,7 @@
 
 // xᵃ
 [[gnu::always_inline]] inline f32 f(fn::pow, f32 x, float a, float) {
+  if (a == 1.0f) return x;
   if (a == 2.0f) return x * x;
   if (a == 3.0f) return x * x * x;
   if (a == -1.0f) return 1.0f / x;

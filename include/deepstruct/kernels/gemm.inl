@@ -25,22 +25,22 @@ template <int Rows, int Vectors>
       for (int v = 0; v < Vectors; ++v) sum[r][v] += weight * in[v];
     }
   }
+  if (y_lane == 1 && lanes >= Vectors * width) {
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r)
+    for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) {
-      float* to = y + r * y_row + v * width * y_lane;
-      const std::int64_t n = lanes - v * width;
-      if (n <= 0) continue;
-      f32 result = sum[r][v];
-      if (!first) {
-        if (y_lane == 1)
-          result += load(to);
-        else
-          for (int k = 0; k < width && k < n; ++k) result[k] += to[k * y_lane];
+      for (int v = 0; v < Vectors; ++v) {
+        float* to = y + r * y_row + v * width;
+        store(to, first ? sum[r][v] : sum[r][v] + load(to));
       }
-      store_strided(to, result, n, y_lane);
-    }
+    return;
+  }
+  const std::int64_t n = lanes < Vectors * width ? lanes : Vectors * width;
+  for (int r = 0; r < Rows; ++r) {
+    const float* from = reinterpret_cast<const float*>(sum[r]);
+    float* to = y + r * y_row;
+    for (std::int64_t k = 0; k < n; ++k) to[k * y_lane] = first ? from[k] : from[k] + to[k * y_lane];
+  }
 }
 
 template <int Vectors>
@@ -75,7 +75,7 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
   }
 }
 
-/// dot[r][c] = Σ_b a[b, r]·c[b, c] of Rows × Cols columns; float32 within 4096 samples, double beyond.
+/// out(r, c) = Σ_b a[b, r]·b[b, c] of Rows × Cols columns; float32 within 4096 samples, double beyond.
 template <int Rows, int Cols>
 inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t samples, float* out,
                         std::int64_t s0, std::int64_t s1) {
@@ -95,19 +95,11 @@ inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::i
         for (int r = 0; r < Rows; ++r) sum[r][c] += left[r] * right;
       }
     }
-    if (s < end) {
-      const i32 mask = first_lanes(end - s);
-#pragma GCC unroll 8
-      for (int c = 0; c < Cols; ++c) {
-        const f32 right = load_masked(b + c * ldb + s, mask);
-#pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) sum[r][c] += load_masked(a + r * lda + s, mask) * right;
-      }
-    }
-#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 8
-      for (int c = 0; c < Cols; ++c) total[r][c] += static_cast<double>(lane_sum(sum[r][c]));
+      for (int c = 0; c < Cols; ++c) {
+        total[r][c] += static_cast<double>(lane_sum(reinterpret_cast<float*>(&sum[r][c])));
+        for (std::int64_t k = s; k < end; ++k) total[r][c] += static_cast<double>(a[r * lda + k]) * static_cast<double>(b[c * ldb + k]);
+      }
   }
   for (int r = 0; r < Rows; ++r)
     for (int c = 0; c < Cols; ++c) out[r * s0 + c * s1] = static_cast<float>(total[r][c]);

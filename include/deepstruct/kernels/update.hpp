@@ -3,27 +3,6 @@
 
 #include "elementwise.hpp"
 
-namespace deepstruct::kernels {
-
-struct sgd_rule {
-  float lr, momentum, dampening, weight_decay;
-  bool nesterov, first;  ///< first: the momentum is still unset
-};
-struct adam_rule {
-  float lr, beta1, beta2, eps, weight_decay;
-  float step_size;   ///< lr / (1 − β1ᵗ)
-  float root_scale;  ///< 1 / √(1 − β2ᵗ)
-  bool decoupled;    ///< AdamW
-};
-struct rmsprop_rule {
-  float lr, alpha, eps, weight_decay, momentum;
-};
-struct adagrad_rule {
-  float lr, eps, weight_decay;
-};
-
-}  // namespace deepstruct::kernels
-
 #include "../simd/baseline_begin.hpp"
 #include "update.inl"
 #include "../simd/end.hpp"

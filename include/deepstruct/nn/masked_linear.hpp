@@ -84,9 +84,16 @@ class MaskedLinearLayer {
       std::get<Param>(mask_).set_value(std::move(a));
       return;
     }
-    if (packed()) remap(weight, edge_map(std::get<Mask>(mask_), m));
+    if (packed()) {
+      const auto map = edge_map(std::get<Mask>(mask_), m);
+      remap(weight, map);
+      if (saliency_) {
+        Param moved(*std::move(saliency_));
+        remap(moved, map);
+        saliency_ = moved.value();
+      }
+    }
     mask_ = m;
-    if (saliency_ && packed()) saliency_.reset();
     refresh_live();
   }
   /// Sets the mask from a 0/1 matrix [out, in]; any other value is an Error.
@@ -133,6 +140,7 @@ class MaskedLinearLayer {
     saliency_ = std::move(s);
   }
   void clear_saliency() { saliency_.reset(); }
+  bool has_saliency() const { return saliency_.has_value(); }
 
   /// The weights as a full matrix, 0 where no edge is.   [out, in]
   Tensor effective_weight() const {
@@ -149,6 +157,7 @@ class MaskedLinearLayer {
   /// An edge exists iff |w| >= theta (in float32); the mask before is discarded, so full storage brings remembered weights back
   /// unless apply_mask ran. Packed storage can only lose edges. Throws on a weight that is NaN.
   void recompute_mask(float theta = 0.001f) {
+    check(!std::isnan(theta), "recompute_mask: the threshold is not a number (", theta, ")");
     weight.value().for_each([](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
     const Tensor& w = weight.value();
     if (packed())

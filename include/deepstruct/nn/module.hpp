@@ -66,7 +66,7 @@ void walk(T& x, F&& f, const Path& path = {}) {
 template <class Part, class M, class F>
 void each(M& model, F&& f) {
   using Wanted = std::conditional_t<std::is_const_v<M>, const Part, Part>;
-  walk(model, [&](const Path& path, Wanted& part) {
+  walk(model, [&](const Path& path, std::same_as<Wanted> auto& part) {  // not what merely converts to it
     if constexpr (std::is_invocable_v<F&, const std::string&, Wanted&>)
       f(path.str(), part);
     else

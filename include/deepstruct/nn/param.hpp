@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "../autograd/backward.hpp"
@@ -15,9 +16,9 @@ namespace deepstruct {
 /// `auto ticket = model;` is a snapshot because every Param in it copies its value and its slots (not its gradient).
 class Param {
  public:
-  /// Optimizer state of the shape of the value, under a name that lives as long as the program.
+  /// Optimizer state of the shape of the value, under its name (at most 15 characters, so that it needs no memory of its own).
   struct Slot {
-    std::string_view name;
+    std::string name;
     Tensor value;
   };
 
@@ -51,7 +52,7 @@ class Param {
   /// The slot of this name, made of zeros when there is none yet.
   Tensor& slot(std::string_view name) {
     const std::size_t k = find(name);
-    if (k == slots_.size()) slots_.push_back({name, Tensor::zeros(shape())});
+    if (k == slots_.size()) slots_.push_back({std::string(name), Tensor::zeros(shape())});
     return slots_[k].value;
   }
   void clear_slots() { slots_.clear(); }

@@ -87,7 +87,9 @@ Var over_rows(const Var& x, std::int64_t in, std::string_view op, F&& f) {
   const Shape& s = x.shape();
   check(s.rank() >= 1 && s[s.rank() - 1] == in, op, ": x has another number of features (x ", s, ", expected ", in, ")");
   if (s.rank() == 2) return f(x);
-  const Var y = f(reshape(x, {in == 0 ? s.size() : s.size() / in, in}));
+  std::int64_t rows = 1;
+  for (int k = 0; k + 1 < s.rank(); ++k) rows *= s[k];
+  const Var y = f(reshape(x, {rows, in}));
   Extents extents(s.extents().begin(), s.extents().end());
   extents.back() = y.shape()[1];
   return reshape(y, extents);
@@ -137,6 +139,8 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
 }
 /// dx = dy W.   dy [b, out], values [nnz] → dx [b, in]
 inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) {
+  check(dy.shape().rank() == 2 && dy.shape()[1] == mask.rows() && values.shape() == Shape{mask.nnz()},
+        "sparse_linear_dx: dy or values do not fit the mask (dy ", dy.shape(), ", values ", values.shape(), ", mask ", mask.shape(), ")");
   Tensor dx = Tensor::empty({dy.shape()[0], mask.cols()});
   on(dx.device(), [&](auto device) { kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, dx.view()); });
   return record("sparse_linear_dx", std::move(dx), Vars{dy, values}, {{"mask", mask}}, [mask](const Var& g, const Var&, std::span<const Var> in) {
@@ -145,6 +149,8 @@ inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) 
 }
 /// dw[e] = Σ_b dy[b, r]·x[b, c] for every edge e = (r, c).   dy [b, out], x [b, in] → dw [nnz]
 inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
+  check(dy.shape().rank() == 2 && dy.shape() == Shape({x.shape()[0], mask.rows()}) && x.shape() == Shape({dy.shape()[0], mask.cols()}),
+        "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(), ")");
   Tensor dw = Tensor::empty({mask.nnz()});
   on(dw.device(), [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), dy.value().view(), x.value().view(), dw.data()); });
   return record("sparse_linear_dw", std::move(dw), Vars{dy, x}, {{"mask", mask}}, [mask](const Var& g, const Var&, std::span<const Var> in) {

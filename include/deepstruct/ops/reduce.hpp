@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <concepts>
 
 #include "shape.hpp"
 
@@ -14,7 +16,9 @@ struct Over {
 
   Over() = default;
   Over(pool_vector<int> d, bool k = false) : dims(std::move(d)), keep(k) {}  // NOLINT: Over is an option
-  Over(int dim, bool k = false) : dims{dim}, keep(k) {}                     // NOLINT
+  Over(int dim) : dims{dim} {}                              // NOLINT
+  template <std::same_as<bool> B>  // {0, 1} is no dimension 0 with an accidental `true`
+  Over(int dim, B k) : dims{dim}, keep(k) {}
 };
 
 namespace detail {
@@ -113,8 +117,8 @@ inline Extremum extremum(const Var& x, int dim, bool keep, float sign) {
 }
 /// Greatest or least value; ties share the gradient evenly.
 template <class Op>
-Var shared_extremum(std::string_view op, const Var& x, const Over& over) {
-  const auto r = reduction(x.shape(), over, "amax");
+Var shared_extremum(const char* op, const Var& x, const Over& over) {
+  const auto r = reduction(x.shape(), over, op);
   check(r.terms > 0, op, ": nothing to choose from (", x.shape(), ")");
   const Var y = record(op, reduce<Op>(x.value(), r.kept), Vars{x}, {}, [](const Var& dy, const Var& out, std::span<const Var> in) {
     return gradients(in, [&] {
@@ -137,7 +141,8 @@ inline Var amin(const Var& x, const Over& over = {}) { return detail::shared_ext
 /// y = ln Σ eˣ over the extents, without overflow.
 inline Var logsumexp(const Var& x, const Over& over = {}) {
   const auto r = detail::reduction(x.shape(), over, "logsumexp");
-  const Var top = Var(detail::reduce<kernels::fn::maximum>(x.value(), r.kept));
+  Tensor top = detail::reduce<kernels::fn::maximum>(x.value(), r.kept);
+  top.for_each([](std::int64_t, float& m) { m = std::isinf(m) ? 0 : m; });  // ∞ − ∞ is no number
   return reshape(add(log(sum_to(exp(sub(x, top)), r.kept)), top), r.result);
 }
 /// y = Π x along `dim`, by halving, so that zeros have right gradients.

@@ -21,7 +21,7 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
     if (full[k] == -1)
       open = k;
     else
-      known *= full[k];
+      check(full[k] == 0 || known <= (std::int64_t{1} << 40) / full[k], "reshape: too many elements (extent ", full[k], ")"), known *= full[k];
   }
   if (open >= 0) {
     check(known > 0 && x.size() % known == 0, "reshape: the extents do not divide the size (", known, " of ", x.size(), ")");
@@ -116,6 +116,15 @@ inline std::array<std::int64_t, Shape::max_rank> slice_strides(const Shape& whol
   for (int k = 0; k < whole.rank(); ++k) strides[k] *= s.step[k];
   return strides;
 }
+inline void check_slice(const char* op, const Shape& whole, const Slice& s) {
+  check(s.shape.rank() == whole.rank(), op, ": needs as many extents as the whole (", s.shape, " of ", whole, ")");
+  for (int k = 0; k < whole.rank(); ++k) {
+    const std::int64_t last = s.start[k] + (s.shape[k] - 1) * s.step[k];
+    check(s.step[k] != 0, op, ": steps must not be 0 (extent ", k, " of ", whole, ")");
+    check(s.start[k] >= 0 && s.start[k] <= whole[k] && (s.shape[k] == 0 || (s.start[k] < whole[k] && last >= 0 && last < whole[k])),
+          op, ": indices outside the extent (", s.start[k], " to ", last, " of extent ", whole[k], ")");
+  }
+}
 
 }  // namespace detail
 
@@ -124,12 +133,7 @@ Var place(const Var& x, const Shape& shape, const Slice& where_to);
 /// y[i] = x[start + i·step], per extent.   x → y [slice.shape]. Throws if an index would lie outside x.
 inline Var slice(const Var& x, const Slice& s) {
   const Shape& whole = x.shape();
-  check(s.shape.rank() == whole.rank(), "slice: needs as many extents as x (", s.shape, " of ", whole, ")");
-  for (int k = 0; k < whole.rank(); ++k) {
-    const std::int64_t last = s.start[k] + (s.shape[k] - 1) * s.step[k];
-    check(s.shape[k] == 0 || (s.start[k] >= 0 && s.start[k] < whole[k] && last >= 0 && last < whole[k]),
-          "slice: indices outside x (", s.start[k], " to ", last, " of extent ", whole[k], ")");
-  }
+  detail::check_slice("slice", whole, s);
   Tensor y = Tensor::empty(s.shape);
   const auto n = make_nest<2>(s.shape, {strides_of(s.shape), detail::slice_strides(whole, s)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
@@ -139,7 +143,8 @@ inline Var slice(const Var& x, const Slice& s) {
 }
 /// y = 0 except y[start + i·step] = x[i]: the adjoint of slice.   x [slice.shape] → y [shape]
 inline Var place(const Var& x, const Shape& shape, const Slice& s) {
-  check(x.shape() == s.shape && shape.rank() == s.shape.rank(), "place: x and slice differ in shape (", x.shape(), " and ", s.shape, ")");
+  check(x.shape() == s.shape, "place: x and slice differ in shape (", x.shape(), " and ", s.shape, ")");
+  detail::check_slice("place", shape, s);
   Tensor y = Tensor::zeros(shape);
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
@@ -199,7 +204,7 @@ inline Var pad(const Var& x, std::span<const std::int64_t> before, std::span<con
   const Var y = place(x, Shape(extents), s);
   if (value == 0) return y;
   const Var inside = place(Tensor::ones(x.shape()), y.shape(), s);
-  return add(y, affine(inside, -value, value));
+  return where(detail::above(inside, 0), y, Tensor::full(y.shape(), value));
 }
 /// y = the xs one after the other along `dim`; they agree in all other extents.
 inline Var cat(std::span<const Var> xs, int dim = 0) {
@@ -290,6 +295,10 @@ inline Var gather(const Var& x, const Indices& index, int dim) {
 /// y = 0, then y[…, index[…, i, …], …] += x[…, i, …] along `dim`, in index order: the adjoint of gather.
 inline Var scatter_add(const Var& x, const Indices& index, const Shape& shape, int dim) {
   check(x.shape() == index.shape(), "scatter_add: x and index differ in shape (", x.shape(), " and ", index.shape(), ")");
+  dim = normalize_dim(dim, shape.rank(), "scatter_add");
+  check(index.rank() == shape.rank(), "scatter_add: index and result differ in rank (", index.shape(), " and ", shape, ")");
+  for (int k = 0; k < index.rank(); ++k)
+    check(k == dim || index.shape()[k] <= shape[k], "scatter_add: the index exceeds the result (", index.shape(), " and ", shape, ")");
   detail::check_indices("scatter_add", index, shape[dim]);
   Tensor y = Tensor::zeros(shape);
   const auto n = detail::gather_nest(shape, index.shape(), dim);

@@ -29,18 +29,11 @@
 }
 /// A vector whose lanes outside the mask are 0, whatever memory holds there.
 [[gnu::always_inline]] inline f32 load_masked(const float* p, i32 mask) { return as_float(bits(load(p)) & mask); }
-/// Writes lane k to p[k·stride] for the first n lanes.
-[[gnu::always_inline]] inline void store_strided(float* p, f32 v, std::int64_t n, std::int64_t stride) {
-  if (stride == 1) return store_part(p, v, n);
-  for (int i = 0; i < width && i < n; ++i) p[i * stride] = v[i];
-}
-/// Σ of the lanes, in the same tree order on every instruction set of one width.
-[[gnu::always_inline]] inline float lane_sum(f32 v) {
-  alignas(64) float lanes[width];
-  store(lanes, v);
+/// Σ of the `width` lanes stored at p, in a tree whose order depends on the width only. Overwrites them.
+inline float lane_sum(float* p) {
   for (int half = width / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+    for (int i = 0; i < half; ++i) p[i] += p[i + half];
+  return p[0];
 }
 
 // NaN wins: a comparison that is false keeps x.
@@ -111,7 +104,7 @@ template <class F>
 /// ln(1 + x), accurate near 0.
 [[gnu::always_inline]] inline f32 log1p(f32 x) {
   const f32 u = x + 1.0f, rest = (u - 1.0f) - x;
-  return abs(x) < 1e-7f ? x : (u == __builtin_inff() ? u : log(u) - rest / u);
+  return abs(x) < 1e-7f ? x : (((u == __builtin_inff()) | (u == 0.0f)) ? log(u) : log(u) - rest / u);
 }
 
 /// tanh x: an odd polynomial below 0.625 (Cephes), 1 − 2/(e²ˣ + 1) above.

@@ -19,7 +19,8 @@
 
 namespace deepstruct {
 
-/// The bytes of a regular file; throws if it is missing, unreadable or larger than `max_bytes`. Nothing is decompressed.
+/// The bytes of a regular file; throws if it is missing, unreadable or larger than `max_bytes`. Nothing is
+/// decompressed.
 inline std::vector<std::byte> read_plain_file(const std::filesystem::path& path,
                                               std::uint64_t max_bytes = std::uint64_t{4} << 30) {
   std::error_code problem;
@@ -28,13 +29,14 @@ inline std::vector<std::byte> read_plain_file(const std::filesystem::path& path,
   check(std::filesystem::is_regular_file(status), "read_file: not a regular file (", path.string(), ")");
   const std::uintmax_t size = std::filesystem::file_size(path, problem);
   check(!problem, "read_file: cannot read the file (", path.string(), ")");
-  check(size <= max_bytes, "read_file: the file is larger than allowed (", size, " > ", max_bytes, " bytes in ", path.string(), ")");
+  check(size <= max_bytes, "read_file: the file is larger than allowed (", size, " > ", max_bytes, " bytes in ",
+        path.string(), ")");
   std::ifstream file(path, std::ios::binary);
   check(file.is_open(), "read_file: cannot open the file (", path.string(), ")");
   std::vector<std::byte> bytes(static_cast<std::size_t>(size));
   file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
-  check(static_cast<std::uintmax_t>(file.gcount()) == size, "read_file: cannot read the whole file (", file.gcount(), " of ", size,
-        " bytes of ", path.string(), ")");
+  check(static_cast<std::uintmax_t>(file.gcount()) == size, "read_file: cannot read the whole file (", file.gcount(),
+        " of ", size, " bytes of ", path.string(), ")");
   return bytes;
 }
 
@@ -63,7 +65,8 @@ T load_number(const std::byte* p) {
   return std::bit_cast<T>(raw);
 }
 
-/// A stored number as an element: rounded to float32 (NaN and infinities as they are), or an exact int32. Throws beyond the range.
+/// A stored number as an element: rounded to float32 (NaN and infinities as they are), or an exact int32. Throws beyond
+/// the range.
 template <class T, class Stored>
 T to_element(const char* op, Stored x) {
   using Limits = std::numeric_limits<T>;
@@ -97,7 +100,8 @@ Array<T> stored_array(const char* op, const Shape& shape, const std::byte* data)
 }
 
 /// The shape a header claims, once it is sure that exactly `available` bytes hold it; allocates nothing before.
-inline Shape claimed_shape(const char* op, std::span<const std::uint64_t> extents, std::uint64_t item, std::uint64_t available) {
+inline Shape claimed_shape(const char* op, std::span<const std::uint64_t> extents, std::uint64_t item,
+                           std::uint64_t available) {
   check(extents.size() <= Shape::max_rank, op, ": at most 4 dimensions (", extents.size(), ")");
   constexpr std::uint64_t most = std::uint64_t{1} << 40;
   std::array<std::int64_t, Shape::max_rank> extent{};
@@ -105,13 +109,14 @@ inline Shape claimed_shape(const char* op, std::span<const std::uint64_t> extent
   for (std::size_t k = 0; k < extents.size(); ++k) {
     const std::uint64_t e = extents[k];
     check(e > 0 || k == 0, op, ": only the number of samples may be 0 (dimension ", k, ")");
-    check(e == 0 || total <= most / e, op, ": the header claims too many elements (dimension ", k, " of size ", e, ", ", available,
-          " bytes present)");
+    check(e == 0 || total <= most / e, op, ": the header claims too many elements (dimension ", k, " of size ", e, ", ",
+          available, " bytes present)");
     total *= e > 0 ? e : 1;
     extent[k] = static_cast<std::int64_t>(e);
   }
   if (!extents.empty() && extents[0] == 0) total = 0;
-  check(total * item == available, op, ": the header claims ", total * item, " bytes of data (", available, " present)");
+  check(total * item == available, op, ": the header claims ", total * item, " bytes of data (", available,
+        " present)");
   return Shape(std::span<const std::int64_t>(extent.data(), extents.size()));
 }
 

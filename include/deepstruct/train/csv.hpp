@@ -59,7 +59,8 @@ inline float csv_number(std::string_view cell, std::int64_t line, bool nonfinite
   const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), x);
   if (problem != std::errc::result_out_of_range && (problem != std::errc{} || end != digits.data() + digits.size()))
     fail("parse_csv: not a number (", where(), ")");
-  if (problem == std::errc::result_out_of_range || (std::isfinite(x) && std::abs(x) > std::numeric_limits<float>::max()))
+  if (problem == std::errc::result_out_of_range ||
+      (std::isfinite(x) && std::abs(x) > std::numeric_limits<float>::max()))
     fail("parse_csv: a value does not fit into float32 (", where(), ")");
   if (!nonfinite && !std::isfinite(x)) fail("parse_csv: NaN and infinity need the option nonfinite (", where(), ")");
   return static_cast<float>(x);
@@ -67,8 +68,8 @@ inline float csv_number(std::string_view cell, std::int64_t line, bool nonfinite
 
 }  // namespace detail
 
-/// A numeric table from text: one row per line (LF or CRLF), every row with the same number of cells, no quotes around numbers.
-/// Spaces around cells, a UTF-8 mark at the start and empty lines at the end are skipped.
+/// A numeric table from text: one row per line (LF or CRLF), every row with the same number of cells, no quotes around
+/// numbers. Spaces around cells, a UTF-8 mark at the start and empty lines at the end are skipped.
 inline CsvTable parse_csv(std::string_view text, const CsvOptions& options = {}) {
   check(std::string_view("0123456789+-.eE\"\r\n").find(options.separator) == std::string_view::npos,
         "parse_csv: impossible separator (code ", static_cast<int>(options.separator), ")");
@@ -82,7 +83,8 @@ inline CsvTable parse_csv(std::string_view text, const CsvOptions& options = {})
     const auto end = text.find('\n');
     const std::string_view row = text.substr(0, end);
     text.remove_prefix(end == text.npos ? text.size() : end + 1);
-    check(!detail::trim(row).empty() || row.find(options.separator) != row.npos, "parse_csv: empty line (line ", line, ")");
+    check(!detail::trim(row).empty() || row.find(options.separator) != row.npos, "parse_csv: empty line (line ", line,
+          ")");
     const bool names = options.header && line == 1;
     const std::int64_t cells = detail::for_each_cell(row, options.separator, [&](std::string_view cell) {
       if (!names) return values.push_back(detail::csv_number(cell, line, options.nonfinite));
@@ -90,7 +92,8 @@ inline CsvTable parse_csv(std::string_view text, const CsvOptions& options = {})
       table.names.emplace_back(cell);
     });
     if (columns < 0) columns = cells;
-    check(cells == columns, "parse_csv: rows of different length (", cells, " instead of ", columns, " cells in line ", line, ")");
+    check(cells == columns, "parse_csv: rows of different length (", cells, " instead of ", columns, " cells in line ",
+          line, ")");
     rows += !names;
   }
   check(rows > 0, "parse_csv: no rows (the text is empty)");

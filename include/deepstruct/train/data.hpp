@@ -32,17 +32,18 @@ class BasicDataset {
   BasicDataset() = default;
   /// Throws unless there are as many labels or targets as samples.
   BasicDataset(const Tensor& x, const Y& y) : x_(x), y_(y) {
-    check(x.shape()[0] == y.shape()[0], "Dataset: need one label or target per sample (", x.shape(), " and ", y.shape(), ")");
+    check(x.shape()[0] == y.shape()[0], "Dataset: need one label or target per sample (", x.shape(), " and ", y.shape(),
+          ")");
     check(size() < (std::int64_t{1} << 31), "Dataset: need fewer than 2^31 samples (", size(), ")");
     if constexpr (std::is_same_v<Y, Indices>)
       check(y.rank() == 1, "Dataset: labels have one extent (shape ", y.shape(), ")");
   }
   /// Throws also unless every label is in [0, classes).
-  BasicDataset(const Tensor& x, const Y& labels, std::int64_t classes)
-    requires std::is_same_v<Y, Indices>
+  BasicDataset(const Tensor& x, const Y& labels, std::int64_t classes) requires std::is_same_v<Y, Indices>
       : BasicDataset(x, labels) {
     labels.for_each([&](std::int64_t i, std::int32_t label) {
-      check(label >= 0 && label < classes, "Dataset: label out of range (", label, " of ", classes, " classes at sample ", i, ")");
+      check(label >= 0 && label < classes, "Dataset: label out of range (", label, " of ", classes,
+            " classes at sample ", i, ")");
     });
   }
 
@@ -51,9 +52,11 @@ class BasicDataset {
   const Shape& x_shape() const { return x_.shape(); }
   const Shape& y_shape() const { return y_.shape(); }
 
-  /// Writes the samples rows[0], rows[1], … to `out`, whose memory is reused when the shapes fit; throws on a row out of range.
+  /// Writes the samples rows[0], rows[1], … to `out`, whose memory is reused when the shapes fit; throws on a row out
+  /// of range.
   void gather(std::span<const std::int32_t> rows, Batch& out) const {
-    for (std::int32_t row : rows) check(row >= 0 && row < size(), "Dataset: sample out of range (", row, " of ", size(), ")");
+    for (std::int32_t row : rows)
+      check(row >= 0 && row < size(), "Dataset: sample out of range (", row, " of ", size(), ")");
     x_.gather(rows, out.x);
     y_.gather(rows, out.y);
   }
@@ -64,7 +67,8 @@ class BasicDataset {
   }
   /// The samples first … last − 1 as one batch.
   Batch slice(std::int64_t first, std::int64_t last) const {
-    check(first >= 0 && first <= last && last <= size(), "Dataset: range outside the set (", first, " to ", last, " of ", size(), ")");
+    check(first >= 0 && first <= last && last <= size(), "Dataset: range outside the set (", first, " to ", last,
+          " of ", size(), ")");
     std::vector<std::int32_t> rows(static_cast<std::size_t>(last - first));
     std::iota(rows.begin(), rows.end(), static_cast<std::int32_t>(first));
     return gather(rows);
@@ -94,7 +98,8 @@ struct BatchOptions {
   bool drop_last = false;  ///< leave out the last batch when it is smaller than the others
 };
 
-/// The batches of a data set as a range; every begin() starts an epoch. One loop at a time; a batch lives until the next one.
+/// The batches of a data set as a range; every begin() starts an epoch. One loop at a time; a batch lives until the
+/// next one.
 template <class Y>
 class BasicBatches {
  public:
@@ -129,7 +134,8 @@ class BasicBatches {
   };
 
   Iterator begin() {
-    // From 0, 1, … every time: an epoch's order depends on the generator's state alone, so a resumed run continues exactly.
+    // From 0, 1, … every time: an epoch's order depends on the generator's state alone, so a resumed run continues
+    // exactly.
     std::iota(order_.begin(), order_.end(), 0);
     if (rng_) rng_->shuffle(std::span(order_));
     return Iterator(*this);
@@ -154,7 +160,8 @@ class BasicBatches {
 /// Batches in a new random order every epoch: for (const auto& [x, y] : batches(data, 128, rng)) …
 /// `data` and `rng` must outlive the range. The last batch may be smaller.
 template <class Y>
-BasicBatches<Y> batches(const BasicDataset<Y>& data, std::int64_t batch_size, Rng& rng, const BatchOptions& options = {}) {
+BasicBatches<Y> batches(const BasicDataset<Y>& data, std::int64_t batch_size, Rng& rng,
+                        const BatchOptions& options = {}) {
   return {data, batch_size, &rng, options};
 }
 /// Batches in the order of the data set.
@@ -167,8 +174,8 @@ BasicBatches<Y> batches(BasicDataset<Y>&&, std::int64_t, Rng&, const BatchOption
 template <class Y>
 BasicBatches<Y> batches(BasicDataset<Y>&&, std::int64_t, const BatchOptions& = {}) = delete;
 
-/// Splits a table [rows, columns] into the labels in `column` (negative: from the end) and all other columns as samples;
-/// throws unless the labels are whole numbers in [0, classes).
+/// Splits a table [rows, columns] into the labels in `column` (negative: from the end) and all other columns as
+/// samples; throws unless the labels are whole numbers in [0, classes).
 inline Dataset labelled_table(const Tensor& table, int column, std::int64_t classes) {
   check(table.rank() == 2, "labelled_table: need a table [rows, columns] (shape ", table.shape(), ")");
   const std::int64_t n = table.shape()[0], columns = table.shape()[1], at = column < 0 ? columns + column : column;
@@ -182,8 +189,8 @@ inline Dataset labelled_table(const Tensor& table, int column, std::int64_t clas
         x(i, c - (c > at)) = value;
         continue;
       }
-      check(value >= 0 && value < 2147483648.0f && value == std::floor(value), "labelled_table: a label is no class number (", value,
-            " in row ", i, ")");
+      check(value >= 0 && value < 2147483648.0f && value == std::floor(value),
+            "labelled_table: a label is no class number (", value, " in row ", i, ")");
       labels(i) = static_cast<std::int32_t>(value);
     }
   return {x, labels, classes};
@@ -197,8 +204,8 @@ struct FunctionalSample {
 /// Pairs (x, function(x)) for sampled x: a data set of any size from a formula.
 class FunctionalDataset {
  public:
-  /// Draws `size` points x = sampler(rng) and computes y = function(x), once and in order; both may be a number, a Tensor or any
-  /// range of numbers, with the same number of elements for every sample.
+  /// Draws `size` points x = sampler(rng) and computes y = function(x), once and in order; both may be a number, a
+  /// Tensor or any range of numbers, with the same number of elements for every sample.
   template <class Sampler, class Function>
   FunctionalDataset(std::int64_t size, Sampler&& sampler, Function&& function, Rng& rng) : size_(size) {
     check(size >= 0 && size < (std::int64_t{1} << 31), "FunctionalDataset: need a size in [0, 2^31) (", size, ")");
@@ -243,8 +250,8 @@ class FunctionalDataset {
       for (const auto& element : value) to.values.push_back(static_cast<float>(element));
     const auto width = static_cast<std::int64_t>(to.values.size() - before);
     if (i == 0) to.width = width;
-    check(width == to.width && width > 0, "FunctionalDataset: samples need the same number of elements (", width, " after ", to.width,
-          " at sample ", i, ")");
+    check(width == to.width && width > 0, "FunctionalDataset: samples need the same number of elements (", width,
+          " after ", to.width, " at sample ", i, ")");
   }
 
   std::int64_t size_;

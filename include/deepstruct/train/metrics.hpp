@@ -33,8 +33,8 @@ inline std::int64_t predicted_class(const Tensor& logits, std::int64_t i) {
 
 }  // namespace detail
 
-/// How many samples of logits [samples, classes] have their largest logit (the first of equals) at their label. A sample with a
-/// NaN among its logits is wrong.
+/// How many samples of logits [samples, classes] have their largest logit (the first of equals) at their label. A
+/// sample with a NaN among its logits is wrong.
 inline std::int64_t count_correct(const Tensor& logits, std::span<const std::int32_t> labels) {
   detail::check_predictions("count_correct", logits, labels);
   std::int64_t correct = 0;
@@ -54,12 +54,14 @@ inline double accuracy(const Tensor& logits, const Indices& labels) {
   return accuracy(logits, std::span(labels.data(), static_cast<std::size_t>(labels.size())));
 }
 
-/// Counts [classes, classes] of samples by true class (row) and predicted class (column). Samples with a NaN are in no cell.
+/// Counts [classes, classes] of samples by true class (row) and predicted class (column). Samples with a NaN are in no
+/// cell.
 inline Indices confusion_matrix(const Tensor& logits, std::span<const std::int32_t> labels) {
   detail::check_predictions("confusion_matrix", logits, labels);
   Indices counts = Indices::zeros({logits.shape()[1], logits.shape()[1]});
   for (std::int64_t i = 0; i < logits.shape()[0]; ++i)
-    if (const std::int64_t c = detail::predicted_class(logits, i); c >= 0) ++counts(labels[static_cast<std::size_t>(i)], c);
+    if (const std::int64_t c = detail::predicted_class(logits, i); c >= 0)
+      ++counts(labels[static_cast<std::size_t>(i)], c);
   return counts;
 }
 

@@ -58,8 +58,8 @@ class NpyHeader {
       }
     }
     skip();
-    check(rest_.empty() && seen[0] == 1 && seen[1] == 1 && seen[2] == 1, op_, ": damaged header (",
-          text.substr(0, 80), ")");
+    check(rest_.empty() && seen[0] == 1 && seen[1] == 1 && seen[2] == 1, op_, ": damaged header (", text.substr(0, 80),
+          ")");
   }
 
   std::string_view descr;
@@ -74,7 +74,9 @@ class NpyHeader {
     rest_.remove_prefix(1);
     return true;
   }
-  void need(char c) { check(accept(c), op_, ": damaged header ('", c, "' expected before '", rest_.substr(0, 16), "')"); }
+  void need(char c) {
+    check(accept(c), op_, ": damaged header ('", c, "' expected before '", rest_.substr(0, 16), "')");
+  }
   std::string_view string() {
     skip();
     const char quote = rest_.starts_with('"') ? '"' : '\'';
@@ -88,7 +90,8 @@ class NpyHeader {
   bool boolean() {
     skip();
     const bool value = rest_.starts_with("True");
-    check(value || rest_.starts_with("False"), op_, ": damaged header (True or False expected before '", rest_.substr(0, 16), "')");
+    check(value || rest_.starts_with("False"), op_, ": damaged header (True or False expected before '",
+          rest_.substr(0, 16), "')");
     rest_.remove_prefix(value ? 4 : 5);
     return value;
   }
@@ -122,7 +125,8 @@ inline Npy parse_npy(const char* op, std::span<const std::byte> bytes) {
   check(bytes.size() >= start, op, ": the header is cut off (", bytes.size(), " bytes)");
   const std::size_t length = version == 1 ? load_number<std::uint16_t, std::endian::little>(bytes.data() + 8)
                                           : load_number<std::uint32_t, std::endian::little>(bytes.data() + 8);
-  check(length <= bytes.size() - start, op, ": the header is cut off (", length, " bytes claimed, ", bytes.size() - start, " present)");
+  check(length <= bytes.size() - start, op, ": the header is cut off (", length, " bytes claimed, ",
+        bytes.size() - start, " present)");
   const NpyHeader header(op, as_text(bytes.subspan(start, length)));
 
   const std::string_view type = header.descr.substr(std::min<std::size_t>(1, header.descr.size()));
@@ -139,9 +143,11 @@ template <class T, class Stored>
 Array<T> npy_array(const char* op, const Npy& npy) {
   if (npy.type == "b1")
     for (std::int64_t i = 0; i < npy.shape.size(); ++i)
-      check(std::to_integer<int>(npy.data[i]) <= 1, op, ": a bool is neither 0 nor 1 (", std::to_integer<int>(npy.data[i]), ")");
+      check(std::to_integer<int>(npy.data[i]) <= 1, op, ": a bool is neither 0 nor 1 (",
+            std::to_integer<int>(npy.data[i]), ")");
   if (!npy.fortran) return stored_array<T, Stored, std::endian::little>(op, npy.shape, npy.data);
-  Array<T> out = Array<T>::empty(npy.shape);  // Fortran order: the samples are innermost, the other extents ascend outwards
+  Array<T> out =
+      Array<T>::empty(npy.shape);  // Fortran order: the samples are innermost, the other extents ascend outwards
   const Shape& s = npy.shape;
   const StoredRow<T, Stored, std::endian::little> stored{op, npy.data};
   for (std::int64_t i3 = 0, from = 0; i3 < s[3]; ++i3)
@@ -153,8 +159,8 @@ Array<T> npy_array(const char* op, const Npy& npy) {
 
 }  // namespace detail
 
-/// The array of a .npy file (format 1, 2 or 3; float32, float64, int32, int64, uint8, bool; C or Fortran order; at most 4
-/// dimensions), its values rounded to float32. NaN and infinities stay; finite values beyond float32 are an error.
+/// The array of a .npy file (format 1, 2 or 3; float32, float64, int32, int64, uint8, bool; C or Fortran order; at most
+/// 4 dimensions), its values rounded to float32. NaN and infinities stay; finite values beyond float32 are an error.
 inline Tensor npy_tensor(std::span<const std::byte> bytes) {
   constexpr const char* op = "npy_tensor";
   const detail::Npy npy = detail::parse_npy(op, bytes);
@@ -178,13 +184,23 @@ inline Indices npy_indices(std::span<const std::byte> bytes) {
 /// The bytes of a .npy file (format 1, C order) with the array's elements as float32 or int32.
 template <class T>
 std::vector<std::byte> npy_bytes(const Array<T>& x) {
-  std::string text = std::string("{'descr': '<") + (std::is_integral_v<T> ? "i4" : "f4") + "', 'fortran_order': False, 'shape': (";
+  std::string text =
+      std::string("{'descr': '<") + (std::is_integral_v<T> ? "i4" : "f4") + "', 'fortran_order': False, 'shape': (";
   for (std::int64_t extent : x.shape().extents()) text += std::to_string(extent) + ", ";
   if (x.rank() > 1) text.resize(text.size() - 2);
   text += "), }";
   text.resize((text.size() + 10 + 64) / 64 * 64 - 10, ' ');
   text.back() = '\n';
-  const char head[] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(text.size() % 256), static_cast<char>(text.size() / 256)};
+  const char head[] = {'\x93',
+                       'N',
+                       'U',
+                       'M',
+                       'P',
+                       'Y',
+                       1,
+                       0,
+                       static_cast<char>(text.size() % 256),
+                       static_cast<char>(text.size() / 256)};
   text.insert(0, head, sizeof head);
   const auto header = std::as_bytes(std::span(text));
   std::vector<std::byte> bytes(header.begin(), header.end());

@@ -20,7 +20,7 @@ void step_parameters(M& model, const char* op, F&& update) {
     ++count;
     if (!p.has_grad()) return;
     if (const Mask* live = p.live()) {
-      const Param before = p;
+      Param before = p;
       update(p);
       const auto keep = [&](Tensor& now, const Tensor& was) {
         for (std::int64_t r = 0; r < live->rows(); ++r)
@@ -28,7 +28,7 @@ void step_parameters(M& model, const char* op, F&& update) {
             if (!live->contains(r, c)) now(r, c) = was(r, c);
       };
       keep(p.mutable_value(), before.value());
-      for (const Param::Slot& s : before.slots()) keep(p.slot(s.name), s.value);
+      for (const Param::Slot& s : p.slots()) keep(p.slot(s.name), before.slot(s.name));  // new slots: zeros
     } else {
       update(p);
     }

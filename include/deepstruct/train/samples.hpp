@@ -1,4 +1,4 @@
-// Samples: arrays whose samples lie one after the other, as files and data sets keep them, and the way from and to a Tensor.
+// Samples: arrays with every sample contiguous, as files and data sets keep them, and the way from and to a Tensor.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +46,8 @@ void fill_samples(Array<T>& out, Row&& row) {
 
 }  // namespace detail
 
-/// A private copy of an array [n, …] with every sample contiguous, from which batches of any samples are gathered quickly.
+/// A private copy of an array [n, …] with every sample contiguous, from which batches of any samples are gathered
+/// quickly.
 template <class T>
 class Samples {
  public:
@@ -82,7 +83,8 @@ class Samples {
     return Shape(std::span<const std::int64_t>(extents.data(), static_cast<std::size_t>(shape_.rank())));
   }
 
-  /// Writes the samples order[0], order[1], … to `out`, whose memory is reused when its shape fits. Indices are not checked.
+  /// Writes the samples order[0], order[1], … to `out`, whose memory is reused when its shape fits. Indices are not
+  /// checked.
   void gather(std::span<const std::int32_t> order, Array<T>& out) const {
     const Shape shape = batch_shape(static_cast<std::int64_t>(order.size()));
     if (out.shape() != shape || out.data() == nullptr) out = Array<T>::empty(shape);

@@ -71,7 +71,8 @@ struct ExponentialLR {
   }
 };
 
-/// A cosine from lr to eta_min in T_max steps, back to lr in the next T_max, and so on: the closed form of PyTorch's recursion.
+/// A cosine from lr to eta_min in T_max steps, back to lr in the next T_max, and so on: the closed form of PyTorch's
+/// recursion.
 struct CosineAnnealingLR {
   double lr = 1;
   std::int64_t T_max = 0;
@@ -141,11 +142,11 @@ struct ConstantLR {
   }
 };
 
-/// Multiplies lr by `factor` when a metric has not improved for more than `patience` steps. Carries state: `lr` is the current
-/// rate, and all fields together are what a checkpoint stores.
+/// Multiplies lr by `factor` when a metric has not improved for more than `patience` steps. Carries state: `lr` is the
+/// current rate, and all fields together are what a checkpoint stores.
 struct ReduceLROnPlateau {
-  enum class Mode { min, max };           ///< is a smaller or a larger metric better
-  enum class Threshold { rel, abs };      ///< an improvement must exceed threshold · best, or threshold
+  enum class Mode { min, max };       ///< is a smaller or a larger metric better
+  enum class Threshold { rel, abs };  ///< an improvement must exceed threshold · best, or threshold
 
   double lr = 1;
   Mode mode = Mode::min;
@@ -167,9 +168,10 @@ struct ReduceLROnPlateau {
   double step(double metric) {
     detail::check_schedule("ReduceLROnPlateau", lr, 0);
     check(factor >= 0 && factor < 1, "ReduceLROnPlateau: need 0 <= factor < 1 (", factor, ")");
-    check(patience >= 0 && cooldown >= 0, "ReduceLROnPlateau: need patience and cooldown >= 0 (", patience, " and ", cooldown, ")");
-    check(threshold >= 0 && min_lr >= 0 && eps >= 0, "ReduceLROnPlateau: need threshold, min_lr and eps >= 0 (", threshold, ", ", min_lr,
-          " and ", eps, ")");
+    check(patience >= 0 && cooldown >= 0, "ReduceLROnPlateau: need patience and cooldown >= 0 (", patience, " and ",
+          cooldown, ")");
+    check(threshold >= 0 && min_lr >= 0 && eps >= 0, "ReduceLROnPlateau: need threshold, min_lr and eps >= 0 (",
+          threshold, ", ", min_lr, " and ", eps, ")");
     if (improves(metric)) {
       best = metric;
       bad_steps = 0;

@@ -1,0 +1,244 @@
+// The main job: train a dense network on Fashion-MNIST, prune it in rounds, pack it, and show that it got smaller and faster.
+#include "common/csv_log.hpp"
+#include "common/files.hpp"
+#include "common/interrupt.hpp"
+#include "common/main.hpp"
+#include "common/progress.hpp"
+#include "common/svg.hpp"
+
+#include <deepstruct/deepstruct.hpp>
+#include <deepstruct/io.hpp>
+
+#include <chrono>
+#include <iomanip>
+#include <iostream>
+
+namespace ds = deepstruct;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Settings {
+  std::string data = "/usr/share/datasets/fashion-mnist", out = "out/fashion_mnist";
+  std::uint64_t seed = 1;
+  int epochs = 10, retrain = 4, finish = 12, rounds = 8, threads = 0;
+  std::int64_t batch = 128, limit = 0;
+  double sparsity = 95, lr = 1e-3;
+  bool quiet = false;
+};
+
+/// Images and labels of one half of an IDX data set, plain or .gz.
+ds::Dataset load_half(const fs::path& folder, const std::string& half, std::int64_t limit) {
+  const auto find = [&](const std::string& kind) {
+    const fs::path plain = folder / (half + "-" + kind + "-ubyte"), zipped = plain.string() + ".gz";
+    ds::check(fs::exists(plain) || fs::exists(zipped), "data: file not found (", zipped.string(), ")");
+    return fs::exists(plain) ? plain : zipped;
+  };
+  ds::Dataset data(ds::load_idx_images(find("images-idx3")), ds::load_idx_labels(find("labels-idx1")), 10);
+  if (limit == 0 || limit >= data.size()) return data;
+  const ds::Batch first = data.slice(0, limit);
+  return {first.x, first.y, 10};
+}
+
+/// Median milliseconds of model(x) without recording.
+template <class Model>
+double forward_ms(const Model& model, const ds::Tensor& x, int repeats) {
+  ds::no_grad guard;
+  std::vector<double> ms;
+  for (int k = 0; k < repeats + 5; ++k) {
+    const auto begin = std::chrono::steady_clock::now();
+    model(x);
+    const auto end = std::chrono::steady_clock::now();
+    if (k >= 5) ms.push_back(std::chrono::duration<double, std::milli>(end - begin).count());
+  }
+  std::nth_element(ms.begin(), ms.begin() + repeats / 2, ms.end());
+  return ms[static_cast<std::size_t>(repeats / 2)];
+}
+
+/// Weights that stay after round k of n on the way to `target` per cent pruned: the share left falls by the same factor each round.
+std::int64_t weights_left(std::int64_t all, double target, int k, int n) {
+  const double left = std::pow(1 - target / 100, static_cast<double>(k) / n);
+  return std::llround(static_cast<double>(all) * left);
+}
+
+/// Connections of every input of a layer.
+std::vector<double> connections_per_input(const ds::MaskedLinearLayer& layer) {
+  std::vector<double> count(static_cast<std::size_t>(layer.in_features()));
+  layer.mask().for_each([&](std::int32_t, std::int64_t, std::int64_t c) { ++count[static_cast<std::size_t>(c)]; });
+  return count;
+}
+
+std::vector<double> mean_image(const ds::Dataset& data) {
+  const ds::Batch batch = data.slice(0, std::min<std::int64_t>(data.size(), 2000));
+  const auto mean = ds::mean(ds::flatten(batch.x), 0).value().to_vector();
+  return {mean.begin(), mean.end()};
+}
+
+struct Card {
+  double accuracy;
+  std::int64_t weights;
+  std::uintmax_t bytes;
+  double ms_batch, ms_one;
+};
+
+void print_card(const Card& before, const Card& after, std::int64_t batch) {
+  const auto row = [](const std::string& what, const std::string& a, const std::string& b, const std::string& change) {
+    std::cout << "  " << std::left << std::setw(26) << what << std::right << std::setw(12) << a << std::setw(12) << b << "   " << change << '\n';
+  };
+  const auto times = [](double a, double b, const char* word) { return examples::fixed(a / b, 1) + "x " + word; };
+  const auto percent = [](double x) { return examples::fixed(100 * x, 2) + " %"; };
+  std::cout << '\n';
+  row("", "dense", "packed", "");
+  row("test accuracy", percent(before.accuracy), percent(after.accuracy), examples::fixed(100 * (after.accuracy - before.accuracy), 2) + " points");
+  row("weights", std::to_string(before.weights), std::to_string(after.weights), times(double(before.weights), double(after.weights), "fewer"));
+  row("bytes on disk", std::to_string(before.bytes), std::to_string(after.bytes), times(double(before.bytes), double(after.bytes), "smaller"));
+  row("ms per batch of " + std::to_string(batch), examples::fixed(before.ms_batch, 4), examples::fixed(after.ms_batch, 4), times(before.ms_batch, after.ms_batch, "faster"));
+  row("ms per sample in a batch", examples::fixed(before.ms_batch / double(batch), 5), examples::fixed(after.ms_batch / double(batch), 5), "");
+  row("ms for a single sample", examples::fixed(before.ms_one, 4), examples::fixed(after.ms_one, 4), times(before.ms_one, after.ms_one, "faster"));
+}
+
+int work(CLI::App& app, const examples::Parse& parse) {
+  Settings s;
+  app.description("Trains MaskedDeepFFN(784, 10, {300, 100}) on Fashion-MNIST, prunes it in rounds, packs it and reports.");
+  app.add_option("--data", s.data, "folder with an IDX data set (plain or .gz)")->capture_default_str();
+  app.add_option("--out", s.out, "folder for report, log, checkpoint and pictures")->capture_default_str();
+  app.add_option("--seed", s.seed, "seed of initial values and data order")->capture_default_str();
+  app.add_option("--epochs", s.epochs, "epochs of dense training")->check(examples::within(1))->capture_default_str();
+  app.add_option("--retrain", s.retrain, "epochs after each pruning round")->check(examples::within(0))->capture_default_str();
+  app.add_option("--finish", s.finish, "epochs after the last pruning round")->check(examples::within(0))->capture_default_str();
+  app.add_option("--rounds", s.rounds, "pruning rounds")->check(examples::within(1))->capture_default_str();
+  app.add_option("--sparsity", s.sparsity, "per cent of the weights to remove")->check(examples::within(0.0, 99.9))->capture_default_str();
+  app.add_option("--batch", s.batch, "batch size")->check(examples::within<std::int64_t>(1))->capture_default_str();
+  app.add_option("--lr", s.lr, "learning rate of AdamW")->check(examples::within(0.0))->capture_default_str();
+  app.add_option("--threads", s.threads, "threads (0: all cores)")->check(examples::within(0))->capture_default_str();
+  app.add_option("--limit", s.limit, "use only the first N samples (0: all)")->check(examples::within<std::int64_t>(0))->capture_default_str();
+  app.add_flag("--quiet", s.quiet, "no progress, only the report card");
+  parse();
+
+  if (s.threads > 0) ds::set_num_threads(s.threads);
+  const ds::Dataset train = load_half(s.data, "train", s.limit), test = load_half(s.data, "t10k", s.limit);
+  const std::int64_t inputs = train.x_shape().rows();
+  const fs::path out = s.out;
+  examples::CsvLog log(out / "log.csv", {"phase", "epoch", "weights", "sparsity", "train_loss", "train_accuracy", "test_loss", "test_accuracy"});
+  examples::Interrupt interrupt;
+  examples::Progress progress(s.quiet);
+
+  ds::Rng rng(s.seed);
+  ds::MaskedDeepFFN model(inputs, 10, {300, 100}, {}, rng);
+  const std::int64_t all = ds::get_network_weight_count(model);
+  const auto sparsity = [&] { return 1 - static_cast<double>(ds::get_network_weight_count(model)) / static_cast<double>(all); };
+
+  // Trains some epochs with a learning rate that falls along half a cosine; returns false if Ctrl-C ended it.
+  double accuracy = 0;
+  const auto learn = [&](const std::string& phase, int epochs, double lr) {
+    ds::AdamW adam{.lr = lr, .weight_decay = 0.1};  // the decay keeps weights of nearly dark pixels from looking important
+    const std::int64_t steps = epochs * ((train.size() + s.batch - 1) / s.batch);
+    const ds::CosineAnnealingLR schedule{.lr = lr, .T_max = steps, .eta_min = lr / 100};
+    std::int64_t step = 0;
+    ds::FitOptions options{.epochs = epochs, .batch_size = s.batch, .stop = interrupt.token()};
+    options.on_step = [&](const ds::Progress& p) {
+      adam.lr = schedule(++step);
+      progress.update(p.step, p.steps, "loss " + examples::fixed(p.loss, 4));
+    };
+    options.on_epoch = [&](const ds::Progress& p) {
+      const ds::Evaluation e = ds::evaluate(model, test);
+      accuracy = e.accuracy;
+      log.row(phase, p.epoch, ds::get_network_weight_count(model), sparsity(), p.loss, p.accuracy, e.loss, e.accuracy);
+      progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " + examples::fixed(p.loss, 4) +
+                    "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
+      progress.begin(phase);
+    };
+    progress.begin(phase);
+    const bool done = !ds::fit(model, adam, train, rng, options).stopped;
+    progress.clear();
+    return done;
+  };
+  const auto stopped = [&] {
+    ds::save(model, out / "checkpoint.safetensors", {.metadata = {{"state", "interrupted"}}});
+    std::cerr << "stopped; checkpoint in " << (out / "checkpoint.safetensors").string() << '\n';
+    return interrupt.exit_code();
+  };
+
+  // Dense.
+  if (!learn("dense", s.epochs, s.lr)) return stopped();
+  const double dense_accuracy = accuracy;
+  ds::save(model, out / "dense.safetensors", {.slots = false});
+  const ds::MaskedDeepFFN dense = model;
+  std::vector<examples::svg::Point> after_pruning, after_training{{0, dense_accuracy}};
+
+  // Prune, retrain, repeat.
+  for (int round = 1; round <= s.rounds; ++round) {
+    const std::int64_t goal = weights_left(all, s.sparsity, round, s.rounds), now = ds::get_network_weight_count(model);
+    ds::prune_network_by_saliency(model, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
+    ds::apply_mask(model);
+    accuracy = ds::evaluate(model, test).accuracy;
+    after_pruning.push_back({sparsity(), accuracy});
+    if (!learn("pruned " + examples::fixed(100 * sparsity(), 1) + " %", round < s.rounds ? s.retrain : s.finish, s.lr)) return stopped();
+    after_training.push_back({sparsity(), accuracy});
+  }
+  const double pruned_accuracy = accuracy;
+
+  // Pack, and check that nothing changed.
+  const ds::MaskedDeepFFN packed = ds::pack(model);
+  ds::save(packed, out / "checkpoint.safetensors");
+  ds::save(packed, out / "packed.safetensors", {.slots = false});
+  const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
+  const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
+  double difference = 0;
+  for (std::int64_t i = 0; i < a.size(); ++i) difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
+  ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
+
+  const ds::Tensor one = test.slice(0, 1).x;
+  const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201), forward_ms(dense, one, 201)};
+  const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"), forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
+  print_card(before, after, sample.x.shape()[0]);
+
+  nlohmann::ordered_json report;
+  report["dense_accuracy"] = before.accuracy;
+  report["pruned_accuracy"] = after.accuracy;
+  report["sparsity"] = sparsity();
+  report["weights_full"] = before.weights;
+  report["weights_packed"] = after.weights;
+  report["bytes_full"] = before.bytes;
+  report["bytes_packed"] = after.bytes;
+  report["ms_per_batch_full"] = before.ms_batch;
+  report["ms_per_batch_packed"] = after.ms_batch;
+  report["ms_per_sample_full"] = before.ms_one;
+  report["ms_per_sample_packed"] = after.ms_one;
+  report["batch"] = sample.x.shape()[0];
+  report["seed"] = s.seed;
+  report["threads"] = ds::num_threads();
+  report["max_difference_packed_full"] = difference;
+  examples::write_file(out / "report.json", report.dump(2) + "\n");
+
+  namespace svg = examples::svg;
+  svg::line_chart(out / "accuracy_against_sparsity.svg",
+                  {.title = "Accuracy against sparsity",
+                   .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) + " rounds, test set",
+                   .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
+                   .y = {.label = "accuracy", .format = svg::Format::percent},
+                   .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
+                              {.name = "right after pruning", .points = after_pruning, .dashed = true}},
+                   .references = {{.name = "dense", .y = dense_accuracy}}});
+  const auto rows = static_cast<std::size_t>(train.x_shape()[1]), cols = static_cast<std::size_t>(train.x_shape()[2]);
+  svg::heat_map(out / "connections_per_pixel.svg",
+                {.title = "How many connections of each input pixel survived",
+                 .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " + std::to_string(300 * inputs) + " connections",
+                 .panels = {{.title = "connections left", .rows = rows, .cols = cols, .values = connections_per_input(packed.layer_first)},
+                            {.title = "mean image", .rows = rows, .cols = cols, .values = mean_image(train), .scale = 1}},
+                 .scales = {{.label = "connections per pixel", .min = 0}, {.label = "brightness", .palette = svg::Palette::grey}}});
+  svg::bar_chart(out / "before_and_after.svg",
+                 {.title = "Before and after",
+                  .subtitle = "each pair has its own scale",
+                  .before = "dense",
+                  .after = "packed",
+                  .pairs = {{.label = "model file", .before = double(before.bytes), .after = double(after.bytes), .unit = svg::Unit::bytes},
+                            {.label = "batch of " + std::to_string(sample.x.shape()[0]), .before = before.ms_batch, .after = after.ms_batch, .unit = svg::Unit::milliseconds},
+                            {.label = "single sample", .before = before.ms_one, .after = after.ms_one, .unit = svg::Unit::milliseconds}}});
+  std::cout << "\nreport, log, checkpoint and pictures are in " << out.string() << '\n';
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return examples::run(argc, argv, work); }

@@ -1,0 +1,203 @@
+// Pruning by saliency: over the whole network or layer by layer, for a budget.
+#pragma once
+
+#include <numeric>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "budget.hpp"
+#include "saliency.hpp"
+
+namespace deepstruct {
+
+/// Options of the pruning functions.
+struct PruneOptions {
+  bool exact = false;               ///< exactly the budget's number of weights goes; ties in layer and edge order
+  std::int64_t keep_per_layer = 0;  ///< a floor: so many of a layer's weights stay, the most salient ones
+};
+
+/// What a pruning step did, layer by layer.
+struct PruneReport {
+  struct Layer {
+    std::string name;
+    std::int64_t before = 0, after = 0;
+  };
+  std::vector<Layer> layers;
+
+  std::int64_t before() const {
+    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0}, [](std::int64_t n, const Layer& l) { return n + l.before; });
+  }
+  std::int64_t after() const {
+    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0}, [](std::int64_t n, const Layer& l) { return n + l.after; });
+  }
+  /// Names of the layers that lost their last weight in this step.
+  std::vector<std::string> emptied() const {
+    std::vector<std::string> names;
+    for (const Layer& l : layers)
+      if (l.before > 0 && l.after == 0) names.push_back(l.name);
+    return names;
+  }
+  void write(std::ostream& out) const {
+    for (const Layer& l : layers) out << l.name << ": " << l.before << " -> " << l.after << " weights\n";
+  }
+};
+
+/// Number of weights that exist in all masked layers.
+template <class M>
+std::int64_t get_network_weight_count(const M& model) {
+  std::int64_t n = 0;
+  each<MaskedLinearLayer>(model, [&](const MaskedLinearLayer& layer) { n += layer.mask().nnz(); });
+  return n;
+}
+
+/// Switches every connection on again. Full storage brings remembered weights back; packed ones come back as 0.
+template <class M>
+void reset_pruned_network(M& model) {
+  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.set_mask(Mask::ones(layer.out_features(), layer.in_features())); });
+}
+
+namespace detail {
+
+/// A masked layer with the saliencies of its edges, in edge order.
+struct PruneLayer {
+  std::string name;
+  MaskedLinearLayer* layer;
+  Mask mask;
+  std::vector<float> saliency;
+};
+
+template <class M>
+std::vector<PruneLayer> prune_layers(M& model, const char* op) {
+  std::vector<PruneLayer> layers;
+  each<MaskedLinearLayer>(model, [&](const std::string& name, MaskedLinearLayer& layer) {
+    PruneLayer l{name, &layer, layer.mask(), {}};
+    const Tensor s = layer.saliency();
+    l.saliency.reserve(static_cast<std::size_t>(l.mask.nnz()));
+    l.mask.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
+      l.saliency.push_back(layer.packed() ? s(e) : s(r, c));
+      check(!std::isnan(l.saliency.back()), op, ": a saliency is NaN (", name, ", edge ", r, " <- ", c, ")");
+    });
+    layers.push_back(std::move(l));
+  });
+  check(!layers.empty(), op, ": the model has no masked layers (0)");
+  return layers;
+}
+
+/// Prunes a group of layers together; a group without any weight is left alone.
+inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const PruneOptions& options, PruneReport& report) {
+  std::vector<float> all;
+  for (const PruneLayer& l : group) all.insert(all.end(), l.saliency.begin(), l.saliency.end());
+  std::vector<char> keep(all.size(), 1);
+  if (!all.empty() && options.exact) {
+    std::vector<std::int64_t> order(all.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto count = exact_count(all, budget);
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return all[a] < all[b]; });
+    for (std::int64_t k = 0; k < count; ++k) keep[order[k]] = 0;
+  } else if (!all.empty()) {
+    const float limit = threshold(all, budget);
+    for (std::size_t k = 0; k < all.size(); ++k) keep[k] = all[k] >= limit;
+  }
+  std::size_t offset = 0;
+  for (PruneLayer& l : group) {
+    const auto n = l.saliency.size();
+    const std::span<char> own(keep.data() + offset, n);
+    const auto floor = std::min<std::size_t>(n, static_cast<std::size_t>(options.keep_per_layer));
+    if (static_cast<std::size_t>(std::count(own.begin(), own.end(), 1)) < floor) {
+      std::vector<std::size_t> order(n);
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return l.saliency[a] > l.saliency[b]; });
+      for (std::size_t k = 0; k < n; ++k) own[order[k]] = k < floor;
+    }
+    const Mask after = l.mask.filter([&](std::int32_t e, std::int64_t, std::int64_t) { return own[static_cast<std::size_t>(e)] != 0; });
+    report.layers.push_back({l.name, l.mask.nnz(), after.nnz()});
+    if (after.nnz() != l.mask.nnz()) l.layer->set_mask(after);
+    offset += n;
+  }
+}
+
+inline void check_prune_options(const char* op, const PruneOptions& options) {
+  check(options.keep_per_layer >= 0, op, ": the floor per layer must not be negative (", options.keep_per_layer, ")");
+}
+
+/// Sets saliencies and prunes by them; if either throws, the saliencies are those of before.
+template <class M, class Set, class Prune>
+PruneReport set_and_prune(M& model, Set&& set, Prune&& prune) {
+  std::vector<std::optional<Tensor>> before;
+  each<MaskedLinearLayer>(model, [&](const MaskedLinearLayer& layer) {
+    before.push_back(layer.has_saliency() ? std::optional(layer.saliency()) : std::nullopt);
+  });
+  try {
+    set(model);
+    return prune(model);
+  } catch (...) {
+    auto was = before.begin();
+    each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) {
+      layer.clear_saliency();
+      if (*was) layer.set_saliency(**was);
+      ++was;
+    });
+    throw;
+  }
+}
+
+}  // namespace detail
+
+/// Removes the least salient weights of the whole network, for a budget. Weights equal to the threshold stay (so ties prune
+/// fewer), unless options.exact. Returns what went; throws on NaN saliency and leaves the model unchanged then.
+///
+/// percentage(q): threshold = q-th percentile (NumPy's) of the saliencies of existing weights. absolute(n): threshold = the n-th
+/// smallest, counted from 0; the greatest always stays. bucket(s): as in Budget; everything goes if s exceeds the total.
+template <class M>
+PruneReport prune_network_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
+  detail::check_prune_options("prune_network_by_saliency", options);
+  auto layers = detail::prune_layers(model, "prune_network_by_saliency");
+  PruneReport report;
+  detail::prune_group(layers, budget, options, report);
+  return report;
+}
+
+/// The same layer by layer: percentage(q) of each; absolute(n) is shared out in proportion to the layers' weights, rounded half to
+/// even, so that the parts may not add up to n. A bucket has no meaning here and throws.
+template <class M>
+PruneReport prune_layer_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
+  detail::check_prune_options("prune_layer_by_saliency", options);
+  check(budget.kind != Budget::Kind::bucket, "prune_layer_by_saliency: a bucket belongs to the whole network (bucket ", budget.value, ")");
+  auto layers = detail::prune_layers(model, "prune_layer_by_saliency");
+  const double total = static_cast<double>(get_network_weight_count(model));
+  PruneReport report;
+  for (detail::PruneLayer& l : layers) {
+    Budget share = budget;
+    if (budget.kind == Budget::Kind::absolute && total > 0) share.value = std::nearbyint(static_cast<double>(l.mask.nnz()) / total * budget.value);
+    detail::prune_group(std::span(&l, 1), share, options, report);
+  }
+  return report;
+}
+
+/// Prunes at random: random saliency, whole network.
+template <class M>
+PruneReport random_pruning(M& model, const Budget& budget, Rng& rng = default_rng(), const PruneOptions& options = {}) {
+  return detail::set_and_prune(
+      model, [&](M& m) { set_random_saliency(m, rng); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+}
+/// Prunes the smallest weights of the whole network (Han et al. 2015; See et al. 2016).
+template <class M>
+PruneReport magnitude_class_blinded(M& model, const Budget& budget, const PruneOptions& options = {}) {
+  return detail::set_and_prune(
+      model, [&](M& m) { set_magnitude_saliency(m); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+}
+/// Prunes the smallest weights of every layer (See et al. 2016).
+template <class M>
+PruneReport magnitude_class_uniform(M& model, const Budget& budget, const PruneOptions& options = {}) {
+  return detail::set_and_prune(
+      model, [&](M& m) { set_magnitude_saliency(m); }, [&](M& m) { return prune_layer_by_saliency(m, budget, options); });
+}
+/// Prunes the smallest weights in units of their layer's standard deviation (See et al. 2016).
+template <class M>
+PruneReport magnitude_class_distributed(M& model, const Budget& budget, const PruneOptions& options = {}) {
+  return detail::set_and_prune(
+      model, [&](M& m) { set_distributed_saliency(m); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+}
+
+}  // namespace deepstruct

@@ -1,0 +1,171 @@
+// Dense and sparse products against the reference, under every instruction set and number of threads.
+#include <deepstruct/core/nest.hpp>
+#include <deepstruct/kernels/gemm.hpp>
+#include <deepstruct/kernels/move.hpp>
+#include <deepstruct/kernels/sparse.hpp>
+
+#include "support/cases.hpp"
+#include "support/reference.hpp"
+
+using namespace deepstruct;
+namespace reference = test::reference;
+
+namespace {
+
+const std::pair<std::int64_t, std::int64_t> layers[] = {{0, 3}, {1, 1}, {3, 0}, {5, 7}, {17, 33}, {65, 6}, {7, 100}};
+
+Tensor gemm(const Tensor& x, const Tensor& w, const Tensor* bias) {
+  Tensor y = Tensor::empty({x.shape()[0], w.shape()[0]});
+  kernels::gemm(cpu{}, x.view(), w.view(), bias ? bias->data() : nullptr, y.view());
+  return y;
+}
+Tensor gemm_with_transposed_weight(const Tensor& x, const Tensor& wt) {
+  Tensor y = Tensor::empty({x.shape()[0], wt.shape()[1]});
+  kernels::gemm(cpu{}, x.view(), strided_view<const float>(wt.view()).transposed(), nullptr, y.view());
+  return y;
+}
+Tensor gemm_t(const Tensor& a, const Tensor& b) {
+  Tensor out = Tensor::empty({a.shape()[1], b.shape()[1]});
+  kernels::gemm_t(cpu{}, a.view(), b.view(), out.view());
+  return out;
+}
+Tensor batched(const Tensor& a, const Tensor& b, const Shape& y_shape) {
+  Tensor y = Tensor::empty(y_shape);
+  std::array<std::int64_t, 4> from_a{}, from_b{};
+  for (int d = 0; d < 2; ++d) {
+    from_a[d] = a.shape()[d] == 1 ? 0 : a.shape().stride(d);
+    from_b[d] = b.shape()[d] == 1 ? 0 : b.shape().stride(d);
+  }
+  from_a[2] = a.shape().stride(2);
+  from_b[3] = b.shape().stride(3);
+  kernels::gemm_batched(cpu{}, a.data(), b.data(), y.data(), make_nest<3>(y_shape, {strides_of(y_shape), from_a, from_b}), a.shape()[3],
+                        a.shape().stride(3), b.shape().stride(2));
+  return y;
+}
+Tensor sparse(const Mask& m, const Tensor& values, const Tensor& x, const Tensor* bias) {
+  Tensor y = Tensor::empty({x.shape()[0], m.rows()});
+  kernels::sparse_linear(cpu{}, m.csr(), values.data(), x.view(), bias ? bias->data() : nullptr, y.view());
+  return y;
+}
+Tensor sparse_dx(const Mask& m, const Tensor& values, const Tensor& dy) {
+  Tensor dx = Tensor::empty({dy.shape()[0], m.cols()});
+  kernels::sparse_linear(cpu{}, m.csc(), values.data(), dy.view(), nullptr, dx.view());
+  return dx;
+}
+Tensor sparse_dw(const Mask& m, const Tensor& dy, const Tensor& x) {
+  Tensor dw = Tensor::empty({m.nnz()});
+  kernels::sparse_linear_dw(cpu{}, m.csr(), dy.view(), x.view(), dw.data());
+  return dw;
+}
+Tensor transposed(const Tensor& w) {
+  Tensor t = Tensor::empty({w.shape()[1], w.shape()[0]});
+  for (std::int64_t i = 0; i < w.shape()[0]; ++i)
+    for (std::int64_t j = 0; j < w.shape()[1]; ++j) t(j, i) = w(i, j);
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("gemm and gemm_t are right for every size") {
+  test::on_every_isa([] {
+    Rng rng(1);
+    for (std::int64_t b : test::sizes)
+      for (auto [in, out] : layers) {
+        INFO("batch " << b << ", in " << in << ", out " << out);
+        const Tensor x = Tensor::normal({b, in}, 0, 1, rng), w = Tensor::normal({out, in}, 0, 1, rng);
+        const Tensor bias = Tensor::normal({out}, 0, 1, rng), dy = Tensor::normal({b, out}, 0, 1, rng);
+        test::require_close(gemm(x, w, &bias), reference::linear(x, w, &bias));
+        const auto plain = reference::linear(x, w, nullptr);
+        test::require_close(gemm(x, w, nullptr), plain);
+        test::require_close(gemm_with_transposed_weight(x, transposed(w)), plain);
+        test::require_close(gemm_t(dy, x), reference::product_t(dy, x));
+      }
+  });
+}
+
+TEST_CASE("products with many terms go through every panel") {
+  test::on_every_isa([] {
+    Rng rng(2);
+    for (std::int64_t b : {1, 9, 17, 70}) {
+      const Tensor x = Tensor::normal({b, 1030}, 0, 1, rng), w = Tensor::normal({19, 1030}, 0, 1, rng);
+      const Tensor bias = Tensor::normal({19}, 0, 1, rng);
+      test::require_close(gemm(x, w, &bias), reference::linear(x, w, &bias));
+    }
+    const Tensor a = Tensor::uniform({9001, 5}, 0, 1, rng), c = Tensor::uniform({9001, 6}, 0, 1, rng);
+    test::require_close(gemm_t(a, c), reference::product_t(a, c), 1);
+  });
+}
+
+TEST_CASE("batched gemm broadcasts its batch extents") {
+  test::on_every_isa([] {
+    Rng rng(3);
+    for (std::int64_t p : {0, 1, 2, 17})
+      for (std::int64_t q : {1, 3})
+        for (std::int64_t k : {0, 1, 6}) {
+          const Tensor a = Tensor::normal({p, q, 4, k}, 0, 1, rng), b = Tensor::normal({p, q, k, 5}, 0, 1, rng);
+          test::require_close(batched(a, b, {p, q, 4, 5}), reference::batched(a, b, {p, q, 4, 5}));
+          const Tensor one = Tensor::normal({1, q, k, 5}, 0, 1, rng);
+          test::require_close(batched(a, one, {p, q, 4, 5}), reference::batched(a, one, {p, q, 4, 5}));
+        }
+  });
+}
+
+TEST_CASE("the sparse triple is right for every batch and pattern") {
+  test::on_every_isa([] {
+    Rng rng(4);
+    for (std::int64_t b : test::sizes)
+      for (auto [in, out] : {std::pair<std::int64_t, std::int64_t>{5, 7}, {33, 17}, {0, 2}})
+        for (const Mask& m : test::masks(out, in)) {
+          INFO("batch " << b << ", mask " << m.shape() << ", edges " << m.nnz());
+          const Tensor x = Tensor::normal({b, in}, 0, 1, rng), dy = Tensor::normal({b, out}, 0, 1, rng);
+          const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({out}, 0, 1, rng);
+          test::require_close(sparse(m, values, x, &bias), reference::sparse_linear(m, values, x, &bias));
+          test::require_close(sparse(m, values, x, nullptr), reference::sparse_linear(m, values, x, nullptr));
+          test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
+          test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
+        }
+    const Mask m = Mask::ones(2, 3);  // more samples than one float sum may have
+    const Tensor x = Tensor::uniform({9001, 3}, 0, 1, rng), dy = Tensor::uniform({9001, 2}, 0, 1, rng);
+    test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x), 1);
+  });
+}
+
+TEST_CASE("edges are picked from and placed into a full weight") {
+  test::Poison poison;
+  Rng rng(5);
+  for (auto [rows, cols] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {7, 5}, {33, 17}, {100, 3}, {0, 4}})
+    for (const Mask& m : test::masks(rows, cols)) {
+      const Tensor w = Tensor::normal({rows, cols}, 0, 1, rng);
+      Tensor values = Tensor::empty({m.nnz()}), back = Tensor::empty({rows, cols});
+      kernels::pick_edges(cpu{}, w.view(), m.csr(), values.data());
+      m.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) { REQUIRE(values(e) == w(r, c)); });
+      kernels::place_edges(cpu{}, values.data(), m.csr(), back.view());
+      test::require_close(back, reference::each({rows, cols}, [&](std::int64_t r, std::int64_t c, auto...) {
+                            return test::Exact(m.contains(r, c) ? double{w(r, c)} : 0.0);
+                          }), 0);
+    }
+}
+
+TEST_CASE("remap moves values along an edge map") {
+  test::Poison poison;
+  const Tensor x = Tensor::from({3}, {1, 2, 3});
+  Tensor y = Tensor::empty({4});
+  const std::int32_t map[] = {2, -1, 0, 0};
+  kernels::remap(cpu{}, x.data(), map, y.data(), 4);
+  REQUIRE(y.to_vector() == std::vector<float>{3, 0, 1, 1});
+}
+
+TEST_CASE("products do not depend on the number of threads", "[threads]") {
+  test::same_for_all_threads([] {
+    Rng rng(6);
+    const Tensor x = Tensor::normal({257, 300}, 0, 1, rng), w = Tensor::normal({130, 300}, 0, 1, rng);
+    const Tensor few = Tensor::normal({7, 300}, 0, 1, rng), wide = Tensor::normal({900, 300}, 0, 1, rng);
+    const Tensor dy = Tensor::normal({257, 130}, 0, 1, rng), bias = Tensor::normal({130}, 0, 1, rng);
+    const Mask m = Mask::random(130, 300, 0.3, rng);
+    const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng);
+    const Tensor a = Tensor::normal({33, 3, 20, 30}, 0, 1, rng), b = Tensor::normal({33, 3, 30, 10}, 0, 1, rng);
+    return std::vector<Tensor>{gemm(x, w, &bias),       gemm(few, wide, nullptr),     gemm_with_transposed_weight(dy, w),
+                               gemm_t(dy, x),           sparse(m, values, x, &bias),  sparse_dx(m, values, dy),
+                               sparse_dw(m, dy, x),     batched(a, b, {33, 3, 20, 10})};
+  });
+}

@@ -1,0 +1,115 @@
+// Budgets on one small layer: which of given saliencies go.
+#include <deepstruct/prune/prune.hpp>
+
+#include "support/cases.hpp"
+
+using namespace deepstruct;
+using test::require_error;
+
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// Saliencies of the edges that a budget leaves, of one layer [1, n] with these saliencies.
+std::vector<float> left(std::vector<float> saliency, const Budget& budget, const PruneOptions& options = {}) {
+  const auto n = static_cast<std::int64_t>(saliency.size());
+  MaskedLinearLayer layer(n, 1);
+  layer.set_saliency(Tensor::from({1, n}, saliency));
+  prune_network_by_saliency(layer, budget, options);
+  std::vector<float> kept;
+  layer.mask().for_each([&](std::int32_t, std::int64_t, std::int64_t c) { kept.push_back(saliency[c]); });
+  return kept;
+}
+using Left = std::vector<float>;
+const Left ten{10, 3, 7, 1, 5, 9, 2, 8, 4, 6};
+
+}  // namespace
+
+TEST_CASE("budgets check their values") {
+  require_error([] { percentage(-0.1); }, {"percentage", "-0.1"});
+  require_error([] { percentage(100.5); }, {"percentage", "100.5"});
+  require_error([] { percentage(std::nan("")); }, {"percentage", "nan"});
+  require_error([] { absolute(-1); }, {"absolute", "-1"});
+  require_error([] { bucket(-1); }, {"bucket", "-1"});
+  require_error([] { bucket(std::nan("")); }, {"bucket", "nan"});
+  REQUIRE(percentage(0).value == 0);
+  REQUIRE(percentage(100).value == 100);
+}
+
+TEST_CASE("percentage prunes below the interpolated percentile") {
+  REQUIRE(left(ten, percentage(0)) == ten);
+  REQUIRE(left(ten, percentage(20)) == Left{10, 3, 7, 5, 9, 8, 4, 6});  // threshold 2.8
+  REQUIRE(left(ten, percentage(50)) == Left{10, 7, 9, 8, 6});           // threshold 5.5
+  REQUIRE(left(ten, percentage(99)) == Left{10});
+  REQUIRE(left(ten, percentage(100)) == Left{10});  // the greatest always stays
+  REQUIRE(left({1, 2, 3, 4, 5}, percentage(50)) == Left{3, 4, 5});  // equal to the threshold stays
+  REQUIRE(left({4}, percentage(100)) == Left{4});
+}
+
+TEST_CASE("absolute prunes a number of weights, at most all but the greatest") {
+  REQUIRE(left(ten, absolute(0)) == ten);
+  REQUIRE(left(ten, absolute(3)) == Left{10, 7, 5, 9, 8, 4, 6});
+  REQUIRE(left(ten, absolute(9)) == Left{10});
+  REQUIRE(left(ten, absolute(10)) == Left{10});
+  REQUIRE(left(ten, absolute(std::numeric_limits<std::int64_t>::max())) == Left{10});
+}
+
+TEST_CASE("bucket prunes while the sum of saliencies stays within it") {
+  REQUIRE(left(ten, bucket(0)) == ten);
+  REQUIRE(left(ten, bucket(6)) == Left{10, 7, 5, 9, 8, 4, 6});    // 1 + 2 + 3
+  REQUIRE(left(ten, bucket(9.5)) == Left{10, 7, 5, 9, 8, 4, 6});  // 1 + 2 + 3 + 4 would be too much
+  REQUIRE(left(ten, bucket(54.9)) == Left{10});
+  REQUIRE(left(ten, bucket(55)).empty());
+  REQUIRE(left(ten, bucket(1e30)).empty());
+  REQUIRE(left({0, 0, 1}, bucket(0)) == Left{1});  // zeros cost nothing
+}
+
+TEST_CASE("ties stay together, unless the count is exact") {
+  const Left equal(8, 2.0f);
+  REQUIRE(left(equal, percentage(50)) == equal);
+  REQUIRE(left(equal, absolute(3)) == equal);
+  REQUIRE(left(equal, bucket(6)) == equal);
+  const Left tied{1, 2, 2, 2, 3};
+  REQUIRE(left(tied, absolute(2)) == Left{2, 2, 2, 3});
+  REQUIRE(left(tied, absolute(2), {.exact = true}) == Left{2, 2, 3});
+}
+
+TEST_CASE("exact budgets prune exactly so many, ties in edge order") {
+  const PruneOptions exact{.exact = true};
+  REQUIRE(left(ten, percentage(0), exact) == ten);
+  REQUIRE(left(ten, percentage(30), exact) == Left{10, 7, 5, 9, 8, 4, 6});
+  REQUIRE(left(ten, percentage(25), exact).size() == 8);  // 2.5 is rounded half to even
+  REQUIRE(left(ten, percentage(35), exact).size() == 6);
+  REQUIRE(left(ten, percentage(100), exact).empty());
+  REQUIRE(left(ten, absolute(10), exact).empty());
+  REQUIRE(left(ten, absolute(99), exact).empty());
+  REQUIRE(left(ten, bucket(6), exact) == Left{10, 7, 5, 9, 8, 4, 6});
+  REQUIRE(left(ten, bucket(55), exact).empty());
+
+  MaskedLinearLayer layer(3, 2);
+  layer.set_saliency(Tensor::ones({2, 3}));
+  prune_network_by_saliency(layer, absolute(4), exact);
+  REQUIRE(layer.mask() == Mask::from_edges(2, 3, {{1, 1}, {1, 2}}));
+}
+
+TEST_CASE("negative and infinite saliencies have their place in the order") {
+  REQUIRE(left({-3, 1, -1, 2}, percentage(50)) == Left{1, 2});
+  REQUIRE(left({-3, 1, -1, 2}, absolute(1)) == Left{1, -1, 2});
+  REQUIRE(left({-3, 1, -1, 2}, bucket(0)) == Left{2});  // −3 − 1 + 1 <= 0
+  const Left ends{infinity, 1, 2, -infinity, 3, infinity};
+  REQUIRE(left(ends, percentage(0)) == ends);
+  REQUIRE(left(ends, percentage(10)) == Left{infinity, 1, 2, 3, infinity});  // between −∞ and 1
+  REQUIRE(left(ends, percentage(40)) == Left{infinity, 2, 3, infinity});
+  REQUIRE(left(ends, percentage(70)) == Left{infinity, infinity});  // between 3 and ∞
+  REQUIRE(left(ends, percentage(100)) == Left{infinity, infinity});
+  REQUIRE(left(ends, absolute(2)) == Left{infinity, 2, 3, infinity});
+}
+
+TEST_CASE("a floor keeps the most salient weights of a layer") {
+  REQUIRE(left(ten, bucket(1e30), {.keep_per_layer = 3}) == Left{10, 9, 8});
+  REQUIRE(left(ten, percentage(100), {.exact = true, .keep_per_layer = 1}) == Left{10});
+  REQUIRE(left(ten, percentage(50), {.keep_per_layer = 3}) == Left{10, 7, 9, 8, 6});  // above the floor anyway
+  REQUIRE(left(ten, percentage(90), {.keep_per_layer = 50}) == ten);                 // more than there are
+  REQUIRE(left(Left(4, 1.0f), absolute(4), {.exact = true, .keep_per_layer = 2}).size() == 2);
+  require_error([] { left(ten, percentage(10), {.keep_per_layer = -1}); }, {"floor", "-1"});
+}
