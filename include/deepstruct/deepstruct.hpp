@@ -1,9 +1,9 @@
-// deepstruct: sparse and structured neural networks in C++20. The umbrella header; it needs Eigen and the standard library only.
+// deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. Tensor ↔ Eigen is
+// one include more, core/eigen.hpp (Eigen would be a tenth of every compilation).
 #pragma once
 
 #include "version.hpp"
 
-#include "core/eigen.hpp"
 #include "core/mask.hpp"
 
 #include "autograd/backward.hpp"

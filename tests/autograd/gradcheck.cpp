@@ -86,7 +86,8 @@ TEST_CASE("gradcheck_second rejects rules whose own derivative is wrong") {
   // A first derivative that is right, but constant on the tape: its derivative is lost.
   const auto lost = [](std::span<const Var> in) {
     Tensor y = exp(detach(in[0])).value();
-    return record("lost", y, Vars{in[0]}, {}, [](const Var& dy, const Var& out, std::span<const Var>) { return Vars{mul(dy, detach(out))}; });
+    return record("lost", y, Vars{in[0]}, {},
+                  [](const Var& dy, const Var& out, std::span<const Var>) { return Vars{mul(dy, detach(out))}; });
   };
   Rng rng(1);
   const std::vector<Tensor> x{Tensor::normal({7}, 0, 1, rng)};
@@ -101,7 +102,8 @@ TEST_CASE("gradcheck finds NaN, lost dependence and a gradient out of nowhere") 
   REQUIRE_FALSE(gradcheck([](std::span<const Var> in) { return detach(exp(in[0])); }, x));
   REQUIRE_FALSE(gradcheck(
       [](std::span<const Var> in) {
-        return record("noise", Tensor::ones({3}), Vars{in[0]}, {}, [](const Var& dy, const Var&, std::span<const Var>) { return Vars{dy}; });
+        return record("noise", Tensor::ones({3}), Vars{in[0]}, {},
+                      [](const Var& dy, const Var&, std::span<const Var>) { return Vars{dy}; });
       },
       x));
   const auto nan = gradcheck([](std::span<const Var> in) { return in[0] * std::nanf(""); }, x);
@@ -123,12 +125,15 @@ TEST_CASE("cancellation and rounding do not fail gradcheck; kinks are stepped ar
   const Tensor close_to_zero = Tensor::from({6}, {0, 1, -1, 0.01f, -0.01f, 1e-6f});
   REQUIRE_FALSE(gradcheck(kinked, {close_to_zero}));
   REQUIRE(gradcheck(kinked, {close_to_zero}, {.kinks = {0}}));
-  for (float scale : {1e-6f, 1e6f}) REQUIRE(gradcheck([](std::span<const Var> in) { return mul(in[0], in[0]); }, {Tensor::full({3}, scale)}));
+  for (float scale : {1e-6f, 1e6f})
+    REQUIRE(gradcheck([](std::span<const Var> in) { return mul(in[0], in[0]); }, {Tensor::full({3}, scale)}));
 }
 
 TEST_CASE("gradcheck takes empty inputs and refuses what it cannot check") {
   const auto f = [](std::span<const Var> in) { return exp(in[0]); };
   REQUIRE(gradcheck(f, {Tensor::zeros({0, 3})}));
-  test::require_error([&] { gradcheck(f, {Tensor::full({2}, std::numeric_limits<float>::infinity())}); }, {"gradcheck", "finite"});
-  test::require_error([] { gradcheck([](std::span<const Var>) { return Var(); }, {Tensor::ones({1})}); }, {"gradcheck", "empty"});
+  test::require_error([&] { gradcheck(f, {Tensor::full({2}, std::numeric_limits<float>::infinity())}); },
+                      {"gradcheck", "finite"});
+  test::require_error([] { gradcheck([](std::span<const Var>) { return Var(); }, {Tensor::ones({1})}); },
+                      {"gradcheck", "empty"});
 }

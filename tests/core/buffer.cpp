@@ -39,7 +39,8 @@ TEST_CASE("freed blocks come back, and a steady loop asks the system for nothing
 
 TEST_CASE("blocks are aligned, big enough and at most a quarter too big") {
   BufferPool& pool = BufferPool::instance();
-  for (std::size_t bytes : {0u, 1u, 63u, 64u, 65u, 256u, 257u, 320u, 511u, 512u, 513u, 4095u, 4096u, 4097u, 100000u, 1u << 20}) {
+  for (std::size_t bytes :
+       {0u, 1u, 63u, 64u, 65u, 256u, 257u, 320u, 511u, 512u, 513u, 4095u, 4096u, 4097u, 100000u, 1u << 20}) {
     auto* block = static_cast<unsigned char*>(pool.take(bytes));
     REQUIRE(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
     std::memset(block, 1, bytes);

@@ -77,7 +77,11 @@ TEST_CASE("a mask refuses what is none") {
   test::require_error([] { Mask::from_edges(2, 2, {{-1, 0}}); }, {"Mask", "-1"});
   test::require_error([] { Mask::from_edges(2, 2, {{0, 1}, {1, 1}, {0, 1}}); }, {"Mask", "repeated", "(0, 1)"});
   test::require_error([] { Mask::from_dense(Tensor::from({1, 2}, {0, 0.5f})); }, {"Mask", "0.5"});
-  test::require_error([] { Mask::from_dense(Tensor::full({2, 2}, std::numeric_limits<float>::quiet_NaN())); }, {"Mask", "nan"});
+  test::require_error(
+      [] {
+        Mask::from_dense(Tensor::full({2, 2}, std::numeric_limits<float>::quiet_NaN()));
+      },
+      {"Mask", "nan"});
   test::require_error([] { Mask::from_dense(Tensor::ones({4})); }, {"Mask", "[4]"});
   test::require_error([] { Mask::zeros(-1, 2); }, {"Mask", "-1"});
   test::require_error([] { Mask::zeros(1, std::int64_t{1} << 31); }, {"Mask", "2147483648"});
@@ -86,7 +90,8 @@ TEST_CASE("a mask refuses what is none") {
   using Ints = std::vector<std::int32_t>;
   const auto csr = [](Ints start, Ints col) { return [=] { Mask::from_csr(2, 3, start, col); }; };
   REQUIRE_NOTHROW(csr({0, 2, 3}, {0, 2, 1})());
-  for (const Ints& start : {Ints{}, Ints{0, 2}, Ints{0, 2, 3, 3}, Ints{1, 2, 3}, Ints{0, 4, 3}, Ints{0, -1, 3}, Ints{0, 2, 4}})
+  for (const Ints& start :
+       {Ints{}, Ints{0, 2}, Ints{0, 2, 3, 3}, Ints{1, 2, 3}, Ints{0, 4, 3}, Ints{0, -1, 3}, Ints{0, 2, 4}})
     test::require_error(csr(start, {0, 2, 1}), {"Mask", "row starts"});
   for (const Ints& col : {Ints{2, 0, 1}, Ints{0, 0, 1}, Ints{0, 3, 1}, Ints{-1, 2, 1}})
     test::require_error(csr({0, 2, 3}, col), {"Mask", "columns", "[2, 3]"});
@@ -116,7 +121,8 @@ TEST_CASE("edits make a new mask or throw and change nothing") {
   test::require_error([&] { m.edit(Edges{{3, 0}}, {}); }, {"Mask", "3"});
   require_mask(m, 3, 3, {{0, 0}, {1, 1}, {2, 2}});
   REQUIRE(m == copy);
-  REQUIRE(m.filter([](std::int32_t e, std::int64_t, std::int64_t) { return e != 1; }) == Mask::from_edges(3, 3, {{0, 0}, {2, 2}}));
+  REQUIRE(m.filter([](std::int32_t e, std::int64_t, std::int64_t) { return e != 1; }) ==
+          Mask::from_edges(3, 3, {{0, 0}, {2, 2}}));
 }
 
 TEST_CASE("copies share, moves leave a mask behind") {

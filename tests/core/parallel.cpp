@@ -14,8 +14,10 @@ TEST_CASE("every part runs once, whatever the number of threads", "[threads]") {
     test::Threads guard(threads);
     REQUIRE(num_threads() == threads);
     for (std::int64_t parts : {0, 1, 2, 3, 5, 64, 1000}) {
-      std::vector<int> count(static_cast<std::size_t>(parts));  // each written by one thread: no atomics, so TSan would see a race
-      for (int round = 0; round < 5; ++round) parallel_for(parts, [&](std::int64_t part) { ++count[static_cast<std::size_t>(part)]; });
+      std::vector<int> count(
+          static_cast<std::size_t>(parts));  // each written by one thread: no atomics, so TSan would see a race
+      for (int round = 0; round < 5; ++round)
+        parallel_for(parts, [&](std::int64_t part) { ++count[static_cast<std::size_t>(part)]; });
       REQUIRE(count == std::vector<int>(static_cast<std::size_t>(parts), 5));
     }
   }
@@ -119,7 +121,8 @@ TEST_CASE("bad numbers of threads are refused, also from inside a part") {
   test::require_error([] { set_num_threads(5000); }, {"set_num_threads", "5000"});
   REQUIRE(num_threads() == before);
   test::Threads guard(2);
-  test::require_error([] { parallel_for(4, [](std::int64_t) { set_num_threads(1); }); }, {"set_num_threads", "parallel_for"});
+  test::require_error([] { parallel_for(4, [](std::int64_t) { set_num_threads(1); }); },
+                      {"set_num_threads", "parallel_for"});
   REQUIRE(num_threads() == 2);
 }
 

@@ -156,7 +156,8 @@ TEST_CASE("a loop nest visits what the shape holds, merging what is one run") {
     std::sort(all.begin(), all.end());
     return all;
   };
-  for (const Shape& s : {Shape{3, 2, 4, 5}, Shape{17, 1, 3}, Shape{1, 4, 1, 2}, Shape{16, 3}, Shape{}, Shape{2, 0, 3}}) {
+  for (const Shape& s :
+       {Shape{3, 2, 4, 5}, Shape{17, 1, 3}, Shape{1, 4, 1, 2}, Shape{16, 3}, Shape{}, Shape{2, 0, 3}}) {
     std::vector<std::int64_t> want;
     for (std::int64_t r = 0; r < s.rows(); ++r)
       for (std::int64_t i = 0; i < s[0]; ++i) want.push_back(r * s.ld() + i);

@@ -31,14 +31,21 @@ void function_is(const char* name, Truth f, Truth df, float low = -6, float high
       Tensor y = Tensor::empty(x.shape()), dx = Tensor::empty(x.shape());
       kernels::map<Op>(cpu{}, x.data(), y.data(), x.shape().storage(), a, b);
       kernels::map_grad<Op>(cpu{}, dy.data(), x.data(), y.data(), dx.data(), x.shape().storage(), a, b);
-      test::require_close(y, reference::each(x.shape(), [&](std::int64_t i, std::int64_t j, auto...) {
-                            const double value = f(double{x(i, j)}, double{a}, double{b});
-                            return test::Exact(value, std::fabs(value) + 1, 1);
-                          }), 8);
-      test::require_close(dx, reference::each(x.shape(), [&](std::int64_t i, std::int64_t j, auto...) {
-                            const double slope = df(double{x(i, j)}, double{a}, double{b});
-                            return test::Exact(slope * double{dy(i, j)}, (std::fabs(slope) + 1) * std::fabs(double{dy(i, j)}), 1);
-                          }), 16);
+      test::require_close(y,
+                          reference::each(x.shape(),
+                                          [&](std::int64_t i, std::int64_t j, auto...) {
+                                            const double value = f(double{x(i, j)}, double{a}, double{b});
+                                            return test::Exact(value, std::fabs(value) + 1, 1);
+                                          }),
+                          8);
+      test::require_close(dx,
+                          reference::each(x.shape(),
+                                          [&](std::int64_t i, std::int64_t j, auto...) {
+                                            const double slope = df(double{x(i, j)}, double{a}, double{b});
+                                            return test::Exact(slope * double{dy(i, j)},
+                                                               (std::fabs(slope) + 1) * std::fabs(double{dy(i, j)}), 1);
+                                          }),
+                          16);
     }
   });
 }
@@ -47,7 +54,8 @@ template <class Op>
 Tensor zip(const Tensor& a, const Tensor& b, const Shape& shape) {
   Tensor y = Tensor::empty(shape);
   kernels::zip<Op>(cpu{}, a.data(), b.data(), y.data(),
-                   make_nest<3>(shape, {strides_of(shape), broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape)}));
+                   make_nest<3>(shape, {strides_of(shape), broadcast_strides(a.shape(), shape),
+                                        broadcast_strides(b.shape(), shape)}));
   return y;
 }
 /// Entry of t at an index of a shape it broadcasts to.
@@ -63,61 +71,112 @@ void zip_is(double (*f)(double, double)) {
   test::on_every_isa([&] {
     Rng rng(2);
     for (std::int64_t n : test::sizes)
-      for (const auto& [sa, sb, shape] : {std::array{Shape{n}, Shape{n}, Shape{n}}, {Shape{n, 3}, Shape{n, 3}, Shape{n, 3}},
-                                          {Shape{n, 3}, Shape{3}, Shape{n, 3}}, {Shape{n, 1}, Shape{n, 3}, Shape{n, 3}},
-                                          {Shape{}, Shape{n, 2}, Shape{n, 2}}, {Shape{1, 3}, Shape{n, 1}, Shape{n, 3}},
-                                          {Shape{2, 1, n}, Shape{1, 3, 1}, Shape{2, 3, n}}, {Shape{n, 2, 1, 3}, Shape{2, 4, 1}, Shape{n, 2, 4, 3}}}) {
+      for (const auto& [sa, sb, shape] : {std::array{Shape{n}, Shape{n}, Shape{n}},
+                                          {Shape{n, 3}, Shape{n, 3}, Shape{n, 3}},
+                                          {Shape{n, 3}, Shape{3}, Shape{n, 3}},
+                                          {Shape{n, 1}, Shape{n, 3}, Shape{n, 3}},
+                                          {Shape{}, Shape{n, 2}, Shape{n, 2}},
+                                          {Shape{1, 3}, Shape{n, 1}, Shape{n, 3}},
+                                          {Shape{2, 1, n}, Shape{1, 3, 1}, Shape{2, 3, n}},
+                                          {Shape{n, 2, 1, 3}, Shape{2, 4, 1}, Shape{n, 2, 4, 3}}}) {
         INFO(sa << " and " << sb);
         const Tensor a = Tensor::normal(sa, 0, 1, rng), b = Tensor::normal(sb, 0, 1, rng);
-        test::require_close(zip<Op>(a, b, shape), reference::each(shape, [&, to = shape](auto... at) {
+        test::require_close(
+            zip<Op>(a, b, shape),
+            reference::each(shape,
+                            [&, to = shape](auto... at) {
                               return test::Exact(f(stretched(a, to, {at...}), stretched(b, to, {at...})));
-                            }), 2);
+                            }),
+            2);
       }
   });
+}
+
+/// The rule of Adam's step number t (from 1) with lr 0.1, β 0.9 and 0.99, ε 1e-3, decay 0.1.
+kernels::adam_rule adam(int t, bool decoupled) {
+  return {.lr = 0.1f,
+          .beta1 = 0.9f,
+          .beta2 = 0.99f,
+          .eps = 1e-3f,
+          .weight_decay = 0.1f,
+          .rest1 = static_cast<float>(1 - 0.9),
+          .rest2 = static_cast<float>(1 - 0.99),
+          .step_size = static_cast<float>(0.1 / (1 - std::pow(0.9, t))),
+          .root = static_cast<float>(std::sqrt(1 - std::pow(0.99, t))),
+          .decoupled = decoupled};
 }
 
 }  // namespace
 
 TEST_CASE("every elementwise function and its derivative") {
-  function_is<fn::relu>("relu", [](double x, double, double) { return std::max(x, 0.0); }, [](double x, double, double) { return x > 0 ? 1.0 : 0.0; });
-  function_is<fn::leaky_relu>("leaky_relu", [](double x, double a, double) { return x > 0 ? x : a * x; },
-                              [](double x, double a, double) { return x > 0 ? 1 : a; }, -6, 6, 0.2f);
+  function_is<fn::relu>(
+      "relu", [](double x, double, double) { return std::max(x, 0.0); },
+      [](double x, double, double) { return x > 0 ? 1.0 : 0.0; });
+  function_is<fn::leaky_relu>(
+      "leaky_relu", [](double x, double a, double) { return x > 0 ? x : a * x; },
+      [](double x, double a, double) { return x > 0 ? 1 : a; }, -6, 6, 0.2f);
   const Truth clamp = [](double x, double a, double b) { return std::clamp(x, a, b); };
   const Truth inside = [](double x, double a, double b) { return x > a && x < b ? 1.0 : 0.0; };
   function_is<fn::clamp>("clamp", clamp, inside, -6, 6, -1, 2.5f);
   function_is<fn::hardtanh>("hardtanh", clamp, inside, -6, 6, -1, 2.5f);
-  function_is<fn::tanh>("tanh", [](double x, double, double) { return std::tanh(x); },
-                        [](double x, double, double) { return 1 - std::tanh(x) * std::tanh(x); });
-  function_is<fn::sigmoid>("sigmoid", [](double x, double, double) { return sigma(x); },
-                           [](double x, double, double) { return sigma(x) * sigma(-x); }, -30, 30);
-  function_is<fn::silu>("silu", [](double x, double, double) { return x * sigma(x); },
-                        [](double x, double, double) { return sigma(x) * (1 + x * sigma(-x)); }, -30, 30);
-  function_is<fn::gelu>("gelu", [](double x, double, double) { return x * normal_cdf(x); },
-                        [](double x, double, double) { return normal_cdf(x) + x * normal_density(x); });
-  function_is<fn::gelu_tanh>("gelu_tanh", [](double x, double, double) { return x / 2 * (1 + std::tanh(gelu_inner(x))); },
-                             [](double x, double, double) {
-                               const double t = std::tanh(gelu_inner(x));
-                               return (1 + t) / 2 + x / 2 * (1 - t * t) * std::sqrt(2 / 3.14159265358979324) * (1 + 3 * 0.044715 * x * x);
-                             });
-  function_is<fn::softplus>("softplus", [](double x, double a, double b) { return a * x > b ? x : std::log1p(std::exp(a * x)) / a; },
-                            [](double x, double a, double b) { return a * x > b ? 1 : sigma(a * x); }, -30, 30, 2, 20);
-  function_is<fn::logsigmoid>("logsigmoid", [](double x, double, double) { return -std::log1p(std::exp(-x)); },
-                              [](double x, double, double) { return sigma(-x); }, -30, 30);
-  function_is<fn::elu>("elu", [](double x, double a, double b) { return x > 0 ? b * x : a * b * std::expm1(x); },
-                       [](double x, double a, double b) { return x > 0 ? b : a * b * std::exp(x); }, -6, 6, 1.7f, 1.1f);
-  function_is<fn::softsign>("softsign", [](double x, double, double) { return x / (1 + std::fabs(x)); },
-                            [](double x, double, double) { return std::pow(1 + std::fabs(x), -2); });
-  function_is<fn::exp>("exp", [](double x, double, double) { return std::exp(x); }, [](double x, double, double) { return std::exp(x); });
-  function_is<fn::log>("log", [](double x, double, double) { return std::log(x); }, [](double x, double, double) { return 1 / x; }, 0.01f, 9);
-  function_is<fn::log1p>("log1p", [](double x, double, double) { return std::log1p(x); }, [](double x, double, double) { return 1 / (1 + x); }, -0.9f, 9);
-  function_is<fn::sqrt>("sqrt", [](double x, double, double) { return std::sqrt(x); }, [](double x, double, double) { return 0.5 / std::sqrt(x); }, 0.01f, 9);
-  function_is<fn::sin>("sin", [](double x, double, double) { return std::sin(x); }, [](double x, double, double) { return std::cos(x); });
-  function_is<fn::cos>("cos", [](double x, double, double) { return std::cos(x); }, [](double x, double, double) { return -std::sin(x); });
-  function_is<fn::abs>("abs", [](double x, double, double) { return std::fabs(x); }, [](double x, double, double) { return x > 0 ? 1.0 : -1.0; });
-  function_is<fn::affine>("affine", [](double x, double a, double b) { return a * x + b; }, [](double, double a, double) { return a; }, -6, 6, 2, -3);
+  function_is<fn::tanh>(
+      "tanh", [](double x, double, double) { return std::tanh(x); },
+      [](double x, double, double) { return 1 - std::tanh(x) * std::tanh(x); });
+  function_is<fn::sigmoid>(
+      "sigmoid", [](double x, double, double) { return sigma(x); },
+      [](double x, double, double) { return sigma(x) * sigma(-x); }, -30, 30);
+  function_is<fn::silu>(
+      "silu", [](double x, double, double) { return x * sigma(x); },
+      [](double x, double, double) { return sigma(x) * (1 + x * sigma(-x)); }, -30, 30);
+  function_is<fn::gelu>(
+      "gelu", [](double x, double, double) { return x * normal_cdf(x); },
+      [](double x, double, double) { return normal_cdf(x) + x * normal_density(x); });
+  function_is<fn::gelu_tanh>(
+      "gelu_tanh", [](double x, double, double) { return x / 2 * (1 + std::tanh(gelu_inner(x))); },
+      [](double x, double, double) {
+        const double t = std::tanh(gelu_inner(x));
+        return (1 + t) / 2 + x / 2 * (1 - t * t) * std::sqrt(2 / 3.14159265358979324) * (1 + 3 * 0.044715 * x * x);
+      });
+  function_is<fn::softplus>(
+      "softplus", [](double x, double a, double b) { return a * x > b ? x : std::log1p(std::exp(a * x)) / a; },
+      [](double x, double a, double b) { return a * x > b ? 1 : sigma(a * x); }, -30, 30, 2, 20);
+  function_is<fn::logsigmoid>(
+      "logsigmoid", [](double x, double, double) { return -std::log1p(std::exp(-x)); },
+      [](double x, double, double) { return sigma(-x); }, -30, 30);
+  function_is<fn::elu>(
+      "elu", [](double x, double a, double b) { return x > 0 ? b * x : a * b * std::expm1(x); },
+      [](double x, double a, double b) { return x > 0 ? b : a * b * std::exp(x); }, -6, 6, 1.7f, 1.1f);
+  function_is<fn::softsign>(
+      "softsign", [](double x, double, double) { return x / (1 + std::fabs(x)); },
+      [](double x, double, double) { return std::pow(1 + std::fabs(x), -2); });
+  function_is<fn::exp>(
+      "exp", [](double x, double, double) { return std::exp(x); },
+      [](double x, double, double) { return std::exp(x); });
+  function_is<fn::log>(
+      "log", [](double x, double, double) { return std::log(x); }, [](double x, double, double) { return 1 / x; },
+      0.01f, 9);
+  function_is<fn::log1p>(
+      "log1p", [](double x, double, double) { return std::log1p(x); },
+      [](double x, double, double) { return 1 / (1 + x); }, -0.9f, 9);
+  function_is<fn::sqrt>(
+      "sqrt", [](double x, double, double) { return std::sqrt(x); },
+      [](double x, double, double) { return 0.5 / std::sqrt(x); }, 0.01f, 9);
+  function_is<fn::sin>(
+      "sin", [](double x, double, double) { return std::sin(x); },
+      [](double x, double, double) { return std::cos(x); });
+  function_is<fn::cos>(
+      "cos", [](double x, double, double) { return std::cos(x); },
+      [](double x, double, double) { return -std::sin(x); });
+  function_is<fn::abs>(
+      "abs", [](double x, double, double) { return std::fabs(x); },
+      [](double x, double, double) { return x > 0 ? 1.0 : -1.0; });
+  function_is<fn::affine>(
+      "affine", [](double x, double a, double b) { return a * x + b; }, [](double, double a, double) { return a; }, -6,
+      6, 2, -3);
   for (float p : {0.0f, 1.0f, 2.0f, 3.0f, -1.0f, -0.5f, 2.7f})
-    function_is<fn::pow>("pow", [](double x, double a, double) { return std::pow(x, a); },
-                         [](double x, double a, double) { return a * std::pow(x, a - 1); }, 0.3f, 3, p);
+    function_is<fn::pow>(
+        "pow", [](double x, double a, double) { return std::pow(x, a); },
+        [](double x, double a, double) { return a * std::pow(x, a - 1); }, 0.3f, 3, p);
 }
 
 TEST_CASE("derivatives at the kinks are those of PyTorch") {
@@ -176,13 +235,17 @@ TEST_CASE("add_into, select and dropout") {
       const Tensor x = Tensor::normal({n, 3}, 0, 1, rng), z = Tensor::normal({n, 3}, 0, 1, rng);
       Tensor y = z;
       kernels::add_into(cpu{}, x.data(), y.data(), y.shape().storage());
-      test::require_close(y, reference::each(x.shape(), [&](std::int64_t i, std::int64_t j, auto...) {
-                            return test::Exact(double{x(i, j)} + double{z(i, j)});
-                          }), 1);
+      test::require_close(
+          y,
+          reference::each(x.shape(), [&](std::int64_t i, std::int64_t j,
+                                         auto...) { return test::Exact(double{x(i, j)} + double{z(i, j)}); }),
+          1);
       Indices condition = Indices::zeros({n, 3});
       condition.for_each([](std::int64_t i, std::int32_t& c) { c = i % 3 == 0 ? -7 : 0; });
       kernels::select(cpu{}, condition.data(), x.data(), z.data(), y.data(), y.shape().storage());
-      y.for_each([&, xs = x.to_vector(), zs = z.to_vector()](std::int64_t i, float v) { REQUIRE(v == (i % 3 == 0 ? xs[i] : zs[i])); });
+      y.for_each([&, xs = x.to_vector(), zs = z.to_vector()](std::int64_t i, float v) {
+        REQUIRE(v == (i % 3 == 0 ? xs[i] : zs[i]));
+      });
 
       const Draw draw{5, 6};
       kernels::dropout(cpu{}, x.view(), y.view(), 0.25f, draw);
@@ -201,8 +264,12 @@ TEST_CASE("copy, reshape, gather and scatter_add move elements where they belong
     const Tensor x = Tensor::normal({n, 2, 3}, 0, 1, rng);
     Tensor t = Tensor::empty({3, n, 2});  // extents 2, 0, 1
     const Shape& s = x.shape();
-    kernels::copy(cpu{}, x.data(), t.data(), make_nest<2>(t.shape(), {strides_of(t.shape()), {s.stride(2), s.stride(0), s.stride(1), 0}}));
-    test::require_close(t, reference::each(t.shape(), [&](std::int64_t i, std::int64_t j, std::int64_t k, auto) { return test::Exact(double{x(j, k, i)}); }), 0);
+    kernels::copy(cpu{}, x.data(), t.data(),
+                  make_nest<2>(t.shape(), {strides_of(t.shape()), {s.stride(2), s.stride(0), s.stride(1), 0}}));
+    test::require_close(t,
+                        reference::each(t.shape(), [&](std::int64_t i, std::int64_t j, std::int64_t k,
+                                                       auto) { return test::Exact(double{x(j, k, i)}); }),
+                        0);
 
     for (const Shape& to : {Shape{n, 6}, Shape{6, n}, Shape{6 * n}, Shape{1, n, 6}, Shape{2, n, 3}}) {
       Tensor y = Tensor::empty(to);
@@ -232,7 +299,6 @@ TEST_CASE("copy, reshape, gather and scatter_add move elements where they belong
 }
 
 TEST_CASE("optimizer steps are those of the papers, on padded and unpadded storage") {
-  using kernels::adam_rule;
   test::on_every_isa([] {
     Rng rng(5);
     for (std::int64_t n : {0, 1, 5, 17, 100}) {
@@ -256,29 +322,37 @@ TEST_CASE("optimizer steps are those of the papers, on padded and unpadded stora
         for (bool nesterov : {false, true}) {
           Tensor w = start, m = Tensor::empty(s);
           for (int step = 0; step < 3; ++step)
-            kernels::sgd_step(cpu{}, w.data(), g[step].data(), momentum ? m.data() : nullptr, storage, {0.1f, 0.9f, 0.2f, 0.01f, nesterov, step == 0});
-          compare(w, [&](reference::Slots& o, double d, int step) { reference::sgd(o, d, 0.1, 0.9, 0.2, 0.01, nesterov, momentum, step == 0); });
+            kernels::sgd_step(cpu{}, w.data(), g[step].data(), momentum ? m.data() : nullptr, storage,
+                              {0.1f, 0.9f, 0.2f, 0.01f, nesterov, step == 0});
+          compare(w, [&](reference::Slots& o, double d, int step) {
+            reference::sgd(o, d, 0.1, 0.9, 0.2, 0.01, nesterov, momentum, step == 0);
+          });
         }
       for (bool decoupled : {false, true})
         for (bool amsgrad : {false, true}) {
           Tensor w = start, m = Tensor::zeros(s), v = Tensor::zeros(s), most = Tensor::zeros(s);
           for (int step = 0; step < 3; ++step) {
-            const double c1 = 1 - std::pow(0.9, step + 1), c2 = 1 - std::pow(0.99, step + 1);
-            kernels::adam_step(cpu{}, w.data(), g[step].data(), m.data(), v.data(), amsgrad ? most.data() : nullptr, storage,
-                               adam_rule{0.1f, 0.9f, 0.99f, 1e-3f, 0.1f, static_cast<float>(0.1 / c1), static_cast<float>(1 / std::sqrt(c2)), decoupled});
+            kernels::adam_step(cpu{}, w.data(), g[step].data(), m.data(), v.data(), amsgrad ? most.data() : nullptr,
+                               storage, adam(step + 1, decoupled));
           }
-          compare(w, [&](reference::Slots& o, double d, int step) { reference::adam(o, d, 0.1, 0.9, 0.99, 1e-3, 0.1, decoupled, amsgrad, step + 1); });
+          compare(w, [&](reference::Slots& o, double d, int step) {
+            reference::adam(o, d, 0.1, 0.9, 0.99, 1e-3, 0.1, decoupled, amsgrad, step + 1);
+          });
         }
       for (bool centred : {false, true})
         for (double momentum : {0.0, 0.9}) {
           Tensor w = start, v = Tensor::zeros(s), mean = Tensor::zeros(s), m = Tensor::zeros(s);
           for (int step = 0; step < 3; ++step)
-            kernels::rmsprop_step(cpu{}, w.data(), g[step].data(), v.data(), centred ? mean.data() : nullptr, momentum > 0 ? m.data() : nullptr, storage,
+            kernels::rmsprop_step(cpu{}, w.data(), g[step].data(), v.data(), centred ? mean.data() : nullptr,
+                                  momentum > 0 ? m.data() : nullptr, storage,
                                   {0.01f, 0.9f, 1e-2f, 0.1f, static_cast<float>(momentum)});
-          compare(w, [&](reference::Slots& o, double d, int) { reference::rmsprop(o, d, 0.01, 0.9, 1e-2, 0.1, momentum, centred); });
+          compare(w, [&](reference::Slots& o, double d, int) {
+            reference::rmsprop(o, d, 0.01, 0.9, 1e-2, 0.1, momentum, centred);
+          });
         }
       Tensor w = start, v = Tensor::zeros(s);
-      for (int step = 0; step < 3; ++step) kernels::adagrad_step(cpu{}, w.data(), g[step].data(), v.data(), storage, {0.1f, 1e-3f, 0.1f});
+      for (int step = 0; step < 3; ++step)
+        kernels::adagrad_step(cpu{}, w.data(), g[step].data(), v.data(), storage, {0.1f, 1e-3f, 0.1f});
       compare(w, [&](reference::Slots& o, double d, int) { reference::adagrad(o, d, 0.1, 1e-3, 0.1); });
     }
   });
@@ -288,15 +362,19 @@ TEST_CASE("elementwise kernels do not depend on the number of threads", "[thread
   test::same_for_all_threads([] {
     Rng rng(6);
     const Shape s{500, 150};
-    const Tensor x = Tensor::normal(s, 0, 1, rng), z = Tensor::normal(s, 0, 1, rng), row = Tensor::normal({150}, 0, 1, rng);
-    Tensor y = Tensor::empty(s), sum = z, dropped = Tensor::empty(s), copied = Tensor::empty({150, 500}), long_run = Tensor::empty({100000});
+    const Tensor x = Tensor::normal(s, 0, 1, rng), z = Tensor::normal(s, 0, 1, rng),
+                 row = Tensor::normal({150}, 0, 1, rng);
+    Tensor y = Tensor::empty(s), sum = z, dropped = Tensor::empty(s), copied = Tensor::empty({150, 500}),
+           long_run = Tensor::empty({100000});
     kernels::map<fn::tanh>(cpu{}, x.data(), y.data(), s.storage(), 0, 0);
     kernels::add_into(cpu{}, x.data(), sum.data(), s.storage());
     kernels::dropout(cpu{}, x.view(), dropped.view(), 0.5f, {1, 2});
-    kernels::copy(cpu{}, x.data(), copied.data(), make_nest<2>(copied.shape(), {strides_of(copied.shape()), {s.stride(1), 1, 0, 0}}));
+    kernels::copy(cpu{}, x.data(), copied.data(),
+                  make_nest<2>(copied.shape(), {strides_of(copied.shape()), {s.stride(1), 1, 0, 0}}));
     const Tensor run = Tensor::normal({100000}, 0, 1, rng);
     Tensor w = x, m = Tensor::zeros(s), v = Tensor::zeros(s);
-    kernels::adam_step(cpu{}, w.data(), z.data(), m.data(), v.data(), nullptr, s.storage(), {0.1f, 0.9f, 0.99f, 1e-8f, 0, 0.1f, 1, false});
-    return std::vector<Tensor>{y, sum, dropped, copied, zip<fn::mul>(x, row, s), zip<fn::add>(run, Tensor::scalar(1), {100000}), w};
+    kernels::adam_step(cpu{}, w.data(), z.data(), m.data(), v.data(), nullptr, s.storage(), adam(1, false));
+    return std::vector<Tensor>{
+        y, sum, dropped, copied, zip<fn::mul>(x, row, s), zip<fn::add>(run, Tensor::scalar(1), {100000}), w};
   });
 }

@@ -38,8 +38,9 @@ Tensor batched(const Tensor& a, const Tensor& b, const Shape& y_shape) {
   }
   from_a[2] = a.shape().stride(2);
   from_b[3] = b.shape().stride(3);
-  kernels::gemm_batched(cpu{}, a.data(), b.data(), y.data(), make_nest<3>(y_shape, {strides_of(y_shape), from_a, from_b}), a.shape()[3],
-                        a.shape().stride(3), b.shape().stride(2));
+  kernels::gemm_batched(cpu{}, a.data(), b.data(), y.data(),
+                        make_nest<3>(y_shape, {strides_of(y_shape), from_a, from_b}), a.shape()[3], a.shape().stride(3),
+                        b.shape().stride(2));
   return y;
 }
 Tensor sparse(const Mask& m, const Tensor& values, const Tensor& x, const Tensor* bias) {
@@ -140,9 +141,11 @@ TEST_CASE("edges are picked from and placed into a full weight") {
       kernels::pick_edges(cpu{}, w.view(), m.csr(), values.data());
       m.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) { REQUIRE(values(e) == w(r, c)); });
       kernels::place_edges(cpu{}, values.data(), m.csr(), back.view());
-      test::require_close(back, reference::each({rows, cols}, [&](std::int64_t r, std::int64_t c, auto...) {
-                            return test::Exact(m.contains(r, c) ? double{w(r, c)} : 0.0);
-                          }), 0);
+      test::require_close(
+          back,
+          reference::each({rows, cols}, [&](std::int64_t r, std::int64_t c,
+                                            auto...) { return test::Exact(m.contains(r, c) ? double{w(r, c)} : 0.0); }),
+          0);
     }
 }
 
@@ -164,8 +167,8 @@ TEST_CASE("products do not depend on the number of threads", "[threads]") {
     const Mask m = Mask::random(130, 300, 0.3, rng);
     const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng);
     const Tensor a = Tensor::normal({33, 3, 20, 30}, 0, 1, rng), b = Tensor::normal({33, 3, 30, 10}, 0, 1, rng);
-    return std::vector<Tensor>{gemm(x, w, &bias),       gemm(few, wide, nullptr),     gemm_with_transposed_weight(dy, w),
-                               gemm_t(dy, x),           sparse(m, values, x, &bias),  sparse_dx(m, values, dy),
-                               sparse_dw(m, dy, x),     batched(a, b, {33, 3, 20, 10})};
+    return std::vector<Tensor>{gemm(x, w, &bias),   gemm(few, wide, nullptr),      gemm_with_transposed_weight(dy, w),
+                               gemm_t(dy, x),       sparse(m, values, x, &bias),   sparse_dx(m, values, dy),
+                               sparse_dw(m, dy, x), batched(a, b, {33, 3, 20, 10})};
   });
 }

@@ -41,9 +41,11 @@ Tensor softmax(const Tensor& x, bool logarithm) {
 }
 std::array<Tensor, 4> layer_norm(const Tensor& x, const Tensor* w, const Tensor* bias, const Tensor& dy) {
   const Shape groups{x.shape()[0], x.shape()[1]};
-  std::array<Tensor, 4> r{Tensor::empty(x.shape()), Tensor::empty(groups), Tensor::empty(groups), Tensor::empty(x.shape())};
+  std::array<Tensor, 4> r{Tensor::empty(x.shape()), Tensor::empty(groups), Tensor::empty(groups),
+                          Tensor::empty(x.shape())};
   const float* weight = w ? w->data() : nullptr;
-  kernels::layer_norm(cpu{}, x.view(), weight, bias ? bias->data() : nullptr, r[0].view(), r[1].view(), r[2].view(), 1e-3f);
+  kernels::layer_norm(cpu{}, x.view(), weight, bias ? bias->data() : nullptr, r[0].view(), r[1].view(), r[2].view(),
+                      1e-3f);
   kernels::layer_norm_dx(cpu{}, dy.view(), x.view(), weight, r[1].view(), r[2].view(), r[3].view());
   return r;
 }
@@ -59,10 +61,15 @@ TEST_CASE("sum, maximum and minimum over any extents") {
         for (int reduced = 1; reduced < 1 << s.rank(); ++reduced) {
           INFO("shape " << s << ", extents " << reduced);
           const Shape kept = without(s, reduced);
-          test::require_close(reduce<fn::add>(x, reduced), reference::reduce(x, kept, 0, [](test::Exact& e, double v) { e.add(v); }));
+          test::require_close(reduce<fn::add>(x, reduced),
+                              reference::reduce(x, kept, 0, [](test::Exact& e, double v) { e.add(v); }));
           const double inf = std::numeric_limits<double>::infinity();
-          test::require_close(reduce<fn::maximum>(x, reduced), reference::reduce(x, kept, -inf, [](test::Exact& e, double v) { e.value = std::max(e.value, v); }), 0);
-          test::require_close(reduce<fn::minimum>(x, reduced), reference::reduce(x, kept, inf, [](test::Exact& e, double v) { e.value = std::min(e.value, v); }), 0);
+          test::require_close(
+              reduce<fn::maximum>(x, reduced),
+              reference::reduce(x, kept, -inf, [](test::Exact& e, double v) { e.value = std::max(e.value, v); }), 0);
+          test::require_close(
+              reduce<fn::minimum>(x, reduced),
+              reference::reduce(x, kept, inf, [](test::Exact& e, double v) { e.value = std::min(e.value, v); }), 0);
         }
       }
   });
@@ -75,10 +82,14 @@ TEST_CASE("long sums keep their digits") {
       const Tensor x = Tensor::uniform(s, 0, 1, rng);
       for (int reduced : {1, 2, 3}) {
         if (reduced > 1 && s.rank() == 1) continue;
-        test::require_close(reduce<fn::add>(x, reduced), reference::reduce(x, without(s, reduced), 0, [](test::Exact& e, double v) {
-                              e.add(v);
-                              e.terms = 16;  // as exact as a sum of a few terms, however many there are
-                            }), 4);
+        test::require_close(reduce<fn::add>(x, reduced),
+                            reference::reduce(x, without(s, reduced), 0,
+                                              [](test::Exact& e, double v) {
+                                                e.add(v);
+                                                e.terms =
+                                                    16;  // as exact as a sum of a few terms, however many there are
+                                              }),
+                            4);
       }
     }
   });
@@ -110,7 +121,8 @@ TEST_CASE("argmax takes the first of equals and the first NaN; cumsum runs along
     const Shape kept{n, 1, 3}, s = x.shape();
     for (float sign : {1.0f, -1.0f}) {
       Indices at = Indices::empty(kept);
-      kernels::argmax(cpu{}, rounded.data(), at.data(), make_nest<2>(kept, {strides_of(kept), strides_of(s)}), 4, s.stride(1), sign);
+      kernels::argmax(cpu{}, rounded.data(), at.data(), make_nest<2>(kept, {strides_of(kept), strides_of(s)}), 4,
+                      s.stride(1), sign);
       for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t j = 0; j < 3; ++j) {
           std::int32_t best = 0;
@@ -120,17 +132,22 @@ TEST_CASE("argmax takes the first of equals and the first NaN; cumsum runs along
         }
     }
     Tensor running = Tensor::empty(s);
-    kernels::cumsum(cpu{}, x.data(), running.data(), make_nest<2>(kept, {strides_of(s), strides_of(s)}), 4, s.stride(1), s.stride(1));
-    test::require_close(running, reference::each(s, [&](std::int64_t i, std::int64_t j, std::int64_t k, auto) {
-                          test::Exact sum;
-                          for (std::int64_t m = 0; m <= j; ++m) sum.add(double{x(i, m, k)});
-                          return sum;
-                        }), 1);
+    kernels::cumsum(cpu{}, x.data(), running.data(), make_nest<2>(kept, {strides_of(s), strides_of(s)}), 4, s.stride(1),
+                    s.stride(1));
+    test::require_close(running,
+                        reference::each(s,
+                                        [&](std::int64_t i, std::int64_t j, std::int64_t k, auto) {
+                                          test::Exact sum;
+                                          for (std::int64_t m = 0; m <= j; ++m) sum.add(double{x(i, m, k)});
+                                          return sum;
+                                        }),
+                        1);
   }
   Tensor x = Tensor::from({1, 4}, {1, std::nanf(""), 9, std::nanf("")});
   Indices at = Indices::empty({1, 1});
   for (float sign : {1.0f, -1.0f}) {
-    kernels::argmax(cpu{}, x.data(), at.data(), make_nest<2>({1, 1}, {strides_of(Shape{1, 1}), strides_of(x.shape())}), 4, 1, sign);
+    kernels::argmax(cpu{}, x.data(), at.data(), make_nest<2>({1, 1}, {strides_of(Shape{1, 1}), strides_of(x.shape())}),
+                    4, 1, sign);
     REQUIRE(at.item() == 1);
   }
 }

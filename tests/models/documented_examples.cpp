@@ -81,7 +81,8 @@ TEST_CASE("documented: the small things these lines rest on") {
 TEST_CASE("documented: masked layers by name, and snapshots") {
   ds::MaskedDeepFFN model(4, 2, {3, 3});
   std::vector<std::string> names;
-  ds::each<ds::MaskedLinearLayer>(model, [&](const std::string& name, ds::MaskedLinearLayer&) { names.push_back(name); });
+  ds::each<ds::MaskedLinearLayer>(model,
+                                  [&](const std::string& name, ds::MaskedLinearLayer&) { names.push_back(name); });
   REQUIRE(names == std::vector<std::string>{"_layer_first", "_layers_hidden.0", "_layer_out"});
   auto ticket = model;
   ds::prune_network_by_saliency(model, ds::percentage(50));

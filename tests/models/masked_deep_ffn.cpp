@@ -26,20 +26,18 @@ void require_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
 }  // namespace
 
 TEST_CASE("state names are those of a PyTorch state_dict") {
-  REQUIRE(state_names(MaskedDeepFFN(7, 2, {5})) == Names{"_layer_first.weight", "_layer_first.bias", "_layer_first._mask",
-                                                         "_layer_out.weight", "_layer_out.bias", "_layer_out._mask"});
+  REQUIRE(state_names(MaskedDeepFFN(7, 2, {5})) == Names{"_layer_first.weight", "_layer_first.bias",
+                                                         "_layer_first._mask", "_layer_out.weight", "_layer_out.bias",
+                                                         "_layer_out._mask"});
   REQUIRE(state_names(MaskedDeepFFN(7, 2, {5, 4, 3})) ==
-          Names{"_layer_first.weight",      "_layer_first.bias",      "_layer_first._mask",
-                "_layers_hidden.0.weight", "_layers_hidden.0.bias", "_layers_hidden.0._mask",
-                "_layers_hidden.2.weight", "_layers_hidden.2.bias", "_layers_hidden.2._mask",
-                "_layer_out.weight",        "_layer_out.bias",        "_layer_out._mask"});
+          Names{"_layer_first.weight", "_layer_first.bias", "_layer_first._mask", "_layers_hidden.0.weight",
+                "_layers_hidden.0.bias", "_layers_hidden.0._mask", "_layers_hidden.2.weight", "_layers_hidden.2.bias",
+                "_layers_hidden.2._mask", "_layer_out.weight", "_layer_out.bias", "_layer_out._mask"});
   REQUIRE(state_names(MaskedDeepFFN(7, 2, {5, 4, 3}, {.use_layer_norm = true})) ==
-          Names{"_layer_first.weight",      "_layer_first.bias",      "_layer_first._mask",
-                "_layers_hidden.0.weight", "_layers_hidden.0.bias", "_layers_hidden.0._mask",
-                "_layers_hidden.1.weight", "_layers_hidden.1.bias",
-                "_layers_hidden.3.weight", "_layers_hidden.3.bias", "_layers_hidden.3._mask",
-                "_layers_hidden.4.weight", "_layers_hidden.4.bias",
-                "_layer_out.weight",        "_layer_out.bias",        "_layer_out._mask"});
+          Names{"_layer_first.weight", "_layer_first.bias", "_layer_first._mask", "_layers_hidden.0.weight",
+                "_layers_hidden.0.bias", "_layers_hidden.0._mask", "_layers_hidden.1.weight", "_layers_hidden.1.bias",
+                "_layers_hidden.3.weight", "_layers_hidden.3.bias", "_layers_hidden.3._mask", "_layers_hidden.4.weight",
+                "_layers_hidden.4.bias", "_layer_out.weight", "_layer_out.bias", "_layer_out._mask"});
 }
 
 TEST_CASE("the forward pass is first, relu, (linear, [norm], relu)*, out") {

@@ -23,7 +23,10 @@ struct Snapshot {
   Var handle;
 
   explicit Snapshot(const MaskedLinearLayer& layer)
-      : mask(layer.mask()), packed(layer.packed()), learnable(layer.learnable()), count(layer.weight_count()),
+      : mask(layer.mask()),
+        packed(layer.packed()),
+        learnable(layer.learnable()),
+        count(layer.weight_count()),
         handle(layer.weight.var()) {
     each_param(layer, [&](const Param& p) {
       tensors.push_back(p.value());
@@ -342,6 +345,16 @@ TEST_CASE("a learnable mask starts with every edge and sets its alphas") {
   layer.alphas().mutable_value()(0, 1, 1) = 2;  // above alpha_0 = 0.9
   layer.alphas().mutable_value()(0, 0, 1) = 0.1f;
   REQUIRE(layer.mask() == Mask::from_edges(2, 3, {{0, 1}, {0, 2}, {1, 1}}));  // equal alphas: no edge
+  const Tensor learned = layer.alphas().value();
+  layer.set_edge(1, 0, true);
+  layer.set_edge(0, 1, false);
+  layer.set_edge(1, 1, true);  // is so already
+  REQUIRE(layer.mask() == Mask::from_edges(2, 3, {{0, 2}, {1, 0}, {1, 1}}));
+  for (std::int64_t c : {0, 2})  // what other edges have learned stays
+    for (std::int64_t k : {0, 1}) REQUIRE(layer.alphas().value()(0, c, k) == learned(0, c, k));
+  layer.set_row(1, {false, true, true});
+  REQUIRE(layer.mask() == Mask::from_edges(2, 3, {{0, 2}, {1, 1}, {1, 2}}));
+  REQUIRE(layer.alphas().value()(0, 0, 1) == 0.1f);
   require_error([] { small().alphas(); }, {"alphas", "not learnable"});
   layer.reset_parameters();
   REQUIRE(layer.learnable());
@@ -373,8 +386,7 @@ TEST_CASE("the gradient of a learnable mask passes straight through") {
 }
 
 TEST_CASE("with gradient none the alphas do not learn") {
-  MaskedLinearLayer layer =
-      small({.learnable_mask = true, .gradient = MaskedLinearOptions::Gradient::none});
+  MaskedLinearLayer layer = small({.learnable_mask = true, .gradient = MaskedLinearOptions::Gradient::none});
   layer.set_mask(checkered);
   one_backward(layer);
   REQUIRE_FALSE(layer.alphas().has_grad());

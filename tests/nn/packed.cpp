@@ -129,8 +129,7 @@ TEST_CASE("packing and unpacking keep values, gradient and slots of every edge")
   REQUIRE(back.mask() == mask);
   REQUIRE(same_bits(back.weight.value(), full.effective_weight()));
   for (std::size_t k = 0; k < 2; ++k)
-    REQUIRE(same_bits(back.weight.slots()[k].value,
-                      place_edges(packed.weight.slots()[k].value, mask).value()));
+    REQUIRE(same_bits(back.weight.slots()[k].value, place_edges(packed.weight.slots()[k].value, mask).value()));
   back.pack();
   REQUIRE(same_bits(back.weight.value(), packed.weight.value()));
 }

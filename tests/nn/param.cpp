@@ -106,8 +106,11 @@ TEST_CASE("a remap that fails changes nothing") {
   Param p = packed_param();
   const Var handle = p.var();
   for (std::int32_t bad : {5, -2})
-    require_error([&] { remap(p, std::vector<std::int32_t>{0, bad}); },
-                  {"remap", "edge outside the parameter", std::to_string(bad).c_str()});
+    require_error(
+        [&] {
+          remap(p, std::vector<std::int32_t>{0, bad});
+        },
+        {"remap", "edge outside the parameter", std::to_string(bad).c_str()});
   REQUIRE(p.var() == handle);
   REQUIRE(values(p.value()) == std::vector<float>{1, 2, 3, 4, 5});
   REQUIRE(values(p.slots()[0].value) == std::vector<float>{100, 200, 300, 400, 500});

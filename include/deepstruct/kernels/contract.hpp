@@ -84,9 +84,10 @@ struct sgd_rule {
 };
 struct adam_rule {
   float lr, beta1, beta2, eps, weight_decay;
-  float step_size;   ///< lr / (1 − β1ᵗ)
-  float root_scale;  ///< 1 / √(1 − β2ᵗ)
-  bool decoupled;    ///< AdamW
+  float rest1, rest2;  ///< 1 − β1 and 1 − β2, rounded once from double
+  float step_size;     ///< lr / (1 − β1ᵗ)
+  float root;          ///< √(1 − β2ᵗ)
+  bool decoupled;      ///< AdamW
 };
 struct rmsprop_rule {
   float lr, alpha, eps, weight_decay, momentum;

@@ -14,7 +14,7 @@ inline void sgd_step(float* w, const float* g, float* momentum, std::int64_t n, 
   }
 }
 
-/// Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019), AMSGrad (Reddi et al. 2018, largest not null).
+/// Adam, in PyTorch's order of operations: where |g| has a kink the last bit decides the way (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019), AMSGrad (Reddi et al. 2018, largest not null).
 inline void adam_step(float* w, const float* g, float* m, float* v, float* largest, std::int64_t n, adam_rule rule) {
   for (std::int64_t i = 0; i < n; i += width) {
     f32 weight = load(w + i), d = load(g + i);
@@ -22,8 +22,8 @@ inline void adam_step(float* w, const float* g, float* m, float* v, float* large
       weight *= 1.0f - rule.lr * rule.weight_decay;
     else
       d += weight * rule.weight_decay;
-    const f32 mean = load(m + i) * rule.beta1 + d * (1.0f - rule.beta1);
-    const f32 square = load(v + i) * rule.beta2 + d * d * (1.0f - rule.beta2);
+    const f32 mean = load(m + i) * rule.beta1 + d * rule.rest1;
+    const f32 square = load(v + i) * rule.beta2 + d * rule.rest2 * d;
     store(m + i, mean);
     store(v + i, square);
     f32 bound = square;
@@ -31,7 +31,7 @@ inline void adam_step(float* w, const float* g, float* m, float* v, float* large
       bound = f2(fn::maximum{}, load(largest + i), square);
       store(largest + i, bound);
     }
-    store(w + i, weight - mean * rule.step_size / (sqrt(bound) * rule.root_scale + rule.eps));
+    store(w + i, weight - mean * rule.step_size / (sqrt(bound) / rule.root + rule.eps));
   }
 }
 

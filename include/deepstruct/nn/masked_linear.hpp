@@ -78,10 +78,8 @@ class MaskedLinearLayer {
   void set_mask(const Mask& m) {
     check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ", Shape{out_, in_}, ")");
     if (learnable()) {
-      Tensor a = Tensor::full({out_, in_, 2}, 0.9f);
       for (std::int64_t r = 0; r < out_; ++r)
-        for (std::int64_t c = 0; c < in_; ++c) a(r, c, m.contains(r, c) ? 0 : 1) = 0.1f;
-      std::get<Param>(mask_).set_value(std::move(a));
+        for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, m.contains(r, c));
       return;
     }
     if (packed()) {
@@ -113,6 +111,7 @@ class MaskedLinearLayer {
   void set_edge(std::int64_t r, std::int64_t c, bool exists) {
     const Mask m = mask();
     if (m.contains(r, c) == exists) return;
+    if (learnable()) return set_alpha(r, c, exists);
     const Mask::Edge edge{static_cast<std::int32_t>(r), static_cast<std::int32_t>(c)};
     const std::span one(&edge, 1);
     set_mask(exists ? m.edit(one, {}) : m.edit({}, one));
@@ -128,6 +127,10 @@ class MaskedLinearLayer {
   void set_row(std::int64_t r, const std::vector<bool>& flags) {
     check(r >= 0 && r < out_ && static_cast<std::int64_t>(flags.size()) == in_, "set_row: needs one flag per input of a neuron (row ", r,
           " of ", out_, ", ", flags.size(), " flags for ", in_, ")");
+    if (learnable()) {
+      for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, flags[c]);
+      return;
+    }
     const Mask m = mask();
     set_mask(Mask::where(out_, in_, [&](std::int64_t i, std::int64_t c) { return i == r ? bool{flags[c]} : m.contains(i, c); }));
   }
@@ -217,6 +220,12 @@ class MaskedLinearLayer {
     return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
       return gradients(in, [&] { return stack({neg(dy), dy}, 2); });
     });
+  }
+  /// Alphas (0.1, 0.9) of an edge that exists, (0.9, 0.1) of one that does not.
+  void set_alpha(std::int64_t r, std::int64_t c, bool exists) {
+    Tensor& a = std::get<Param>(mask_).mutable_value();
+    a(r, c, 0) = exists ? 0.1f : 0.9f;
+    a(r, c, 1) = exists ? 0.9f : 0.1f;
   }
   void set_mask_anew(const Mask& m) {
     if (std::holds_alternative<Tensor>(mask_)) mask_ = Mask::ones(out_, in_);

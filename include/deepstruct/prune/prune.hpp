@@ -159,7 +159,7 @@ PruneReport prune_network_by_saliency(M& model, const Budget& budget, const Prun
 }
 
 /// The same layer by layer: percentage(q) of each; absolute(n) is shared out in proportion to the layers' weights, rounded half to
-/// even, so that the parts may not add up to n. A bucket has no meaning here and throws.
+/// even, so that the parts may not add up to n; a layer whose part is all it has is emptied, down to the floor. A bucket has no meaning here and throws.
 template <class M>
 PruneReport prune_layer_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
   detail::check_prune_options("prune_layer_by_saliency", options);
@@ -170,7 +170,9 @@ PruneReport prune_layer_by_saliency(M& model, const Budget& budget, const PruneO
   for (detail::PruneLayer& l : layers) {
     Budget share = budget;
     if (budget.kind == Budget::Kind::absolute && total > 0) share.value = std::nearbyint(static_cast<double>(l.mask.nnz()) / total * budget.value);
-    detail::prune_group(std::span(&l, 1), share, options, report);
+    PruneOptions how = options;
+    how.exact |= budget.kind == Budget::Kind::absolute && share.value >= static_cast<double>(l.mask.nnz());  // all of it goes
+    detail::prune_group(std::span(&l, 1), share, how, report);
   }
   return report;
 }

@@ -86,7 +86,7 @@ template <class F>
 [[gnu::always_inline]] inline f32 log(f32 x) {
   const i32 tiny = x < 1.17549435e-38f;
   f32 y = tiny ? x * 8388608.0f : x;
-  i32 b = bits(y) - 0x3F3504F3;  // exponent and mantissa relative to √½
+  i32 b = (bits(y) & 0x7FFFFFFF) - 0x3F3504F3;  // exponent and mantissa relative to √½; a sign ends as NaN below
   const i32 e = b >> 23;
   const f32 m = as_float((b & 0x007FFFFF) + 0x3F3504F3);
   const f32 s = (m - 1.0f) / (m + 1.0f), s2 = s * s;

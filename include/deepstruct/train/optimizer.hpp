@@ -79,8 +79,18 @@ void adam_step(M& model, const char* op, double lr, double beta1, double beta2, 
   check_unit(op, "beta2", beta2);
   check(eps >= 0, op, ": eps must not be negative (", eps, ")");
   const double t = static_cast<double>(steps + 1);
-  const kernels::adam_rule rule{static_cast<float>(lr), static_cast<float>(beta1), static_cast<float>(beta2), static_cast<float>(eps), static_cast<float>(weight_decay),
-                                static_cast<float>(lr / (1 - std::pow(beta1, t))), static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, t))), decoupled};
+  const kernels::adam_rule rule{
+      .lr = static_cast<float>(lr),
+      .beta1 = static_cast<float>(beta1),
+      .beta2 = static_cast<float>(beta2),
+      .eps = static_cast<float>(eps),
+      .weight_decay = static_cast<float>(weight_decay),
+      .rest1 = static_cast<float>(1 - beta1),
+      .rest2 = static_cast<float>(1 - beta2),
+      .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t))),
+      .root = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
+      .decoupled = decoupled,
+  };
   step_parameters(model, op, [&](Param& p) {
     // Slots first: making one may move the others.
     p.slot("exp_avg"), p.slot("exp_avg_sq");
