@@ -1,5 +1,6 @@
-// What the leading stride costs and saves: a sparse layer 1024 -> 1024 on batches whose extent is a power of two, stored with
-// ld = batch (aliases in L1) and with the library's odd number of 64-byte lines; checked against each other before timing.
+// What the leading stride costs and saves: a sparse layer 1024 -> 1024 on batches whose extent is a power of two,
+// stored with ld = batch (aliases in L1) and with the library's odd number of 64-byte lines; checked against each other
+// before timing.
 #include <deepstruct/core/mask.hpp>
 #include <deepstruct/kernels/sparse.hpp>
 
@@ -53,7 +54,8 @@ int main() {
       const ds::Tensor tight = stored(batch), padded = stored(ld);
       ds::Tensor y_tight = ds::Tensor::empty({batch * out}), y_padded = ds::Tensor::empty({ld * out});
       const auto run = [&](const ds::Tensor& x, ds::Tensor& y, std::int64_t stride) {
-        ds::kernels::sparse_linear(ds::cpu{}, mask.csr(), w.data(), {x.data(), batch, in, stride}, nullptr, {y.data(), batch, out, stride});
+        ds::kernels::sparse_linear(ds::cpu{}, mask.csr(), w.data(), {x.data(), batch, in, stride}, nullptr,
+                                   {y.data(), batch, out, stride});
       };
       run(tight, y_tight, batch);
       run(padded, y_padded, ld);

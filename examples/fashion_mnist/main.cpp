@@ -1,4 +1,5 @@
-// The main job: train a dense network on Fashion-MNIST, prune it in rounds, pack it, and show that it got smaller and faster.
+// The main job: train a dense network on Fashion-MNIST, prune it in rounds, pack it, and show that it got smaller and
+// faster.
 #include "common/csv_log.hpp"
 #include "common/files.hpp"
 #include "common/interrupt.hpp"
@@ -55,7 +56,8 @@ double forward_ms(const Model& model, const ds::Tensor& x, int repeats) {
   return ms[static_cast<std::size_t>(repeats / 2)];
 }
 
-/// Weights that stay after round k of n on the way to `target` per cent pruned: the share left falls by the same factor each round.
+/// Weights that stay after round k of n on the way to `target` per cent pruned: the share left falls by the same factor
+/// each round.
 std::int64_t weights_left(std::int64_t all, double target, int k, int n) {
   const double left = std::pow(1 - target / 100, static_cast<double>(k) / n);
   return std::llround(static_cast<double>(all) * left);
@@ -83,35 +85,51 @@ struct Card {
 
 void print_card(const Card& before, const Card& after, std::int64_t batch) {
   const auto row = [](const std::string& what, const std::string& a, const std::string& b, const std::string& change) {
-    std::cout << "  " << std::left << std::setw(26) << what << std::right << std::setw(12) << a << std::setw(12) << b << "   " << change << '\n';
+    std::cout << "  " << std::left << std::setw(26) << what << std::right << std::setw(12) << a << std::setw(12) << b
+              << "   " << change << '\n';
   };
   const auto times = [](double a, double b, const char* word) { return examples::fixed(a / b, 1) + "x " + word; };
   const auto percent = [](double x) { return examples::fixed(100 * x, 2) + " %"; };
   std::cout << '\n';
   row("", "dense", "packed", "");
-  row("test accuracy", percent(before.accuracy), percent(after.accuracy), examples::fixed(100 * (after.accuracy - before.accuracy), 2) + " points");
-  row("weights", std::to_string(before.weights), std::to_string(after.weights), times(double(before.weights), double(after.weights), "fewer"));
-  row("bytes on disk", std::to_string(before.bytes), std::to_string(after.bytes), times(double(before.bytes), double(after.bytes), "smaller"));
-  row("ms per batch of " + std::to_string(batch), examples::fixed(before.ms_batch, 4), examples::fixed(after.ms_batch, 4), times(before.ms_batch, after.ms_batch, "faster"));
-  row("ms per sample in a batch", examples::fixed(before.ms_batch / double(batch), 5), examples::fixed(after.ms_batch / double(batch), 5), "");
-  row("ms for a single sample", examples::fixed(before.ms_one, 4), examples::fixed(after.ms_one, 4), times(before.ms_one, after.ms_one, "faster"));
+  row("test accuracy", percent(before.accuracy), percent(after.accuracy),
+      examples::fixed(100 * (after.accuracy - before.accuracy), 2) + " points");
+  row("weights", std::to_string(before.weights), std::to_string(after.weights),
+      times(double(before.weights), double(after.weights), "fewer"));
+  row("bytes on disk", std::to_string(before.bytes), std::to_string(after.bytes),
+      times(double(before.bytes), double(after.bytes), "smaller"));
+  row("ms per batch of " + std::to_string(batch), examples::fixed(before.ms_batch, 4),
+      examples::fixed(after.ms_batch, 4), times(before.ms_batch, after.ms_batch, "faster"));
+  row("ms per sample in a batch", examples::fixed(before.ms_batch / double(batch), 5),
+      examples::fixed(after.ms_batch / double(batch), 5), "");
+  row("ms for a single sample", examples::fixed(before.ms_one, 4), examples::fixed(after.ms_one, 4),
+      times(before.ms_one, after.ms_one, "faster"));
 }
 
 int work(CLI::App& app, const examples::Parse& parse) {
   Settings s;
-  app.description("Trains MaskedDeepFFN(784, 10, {300, 100}) on Fashion-MNIST, prunes it in rounds, packs it and reports.");
+  app.description(
+      "Trains MaskedDeepFFN(784, 10, {300, 100}) on Fashion-MNIST, prunes it in rounds, packs it and reports.");
   app.add_option("--data", s.data, "folder with an IDX data set (plain or .gz)")->capture_default_str();
   app.add_option("--out", s.out, "folder for report, log, checkpoint and pictures")->capture_default_str();
   app.add_option("--seed", s.seed, "seed of initial values and data order")->capture_default_str();
   app.add_option("--epochs", s.epochs, "epochs of dense training")->check(examples::within(1))->capture_default_str();
-  app.add_option("--retrain", s.retrain, "epochs after each pruning round")->check(examples::within(0))->capture_default_str();
-  app.add_option("--finish", s.finish, "epochs after the last pruning round")->check(examples::within(0))->capture_default_str();
+  app.add_option("--retrain", s.retrain, "epochs after each pruning round")
+      ->check(examples::within(0))
+      ->capture_default_str();
+  app.add_option("--finish", s.finish, "epochs after the last pruning round")
+      ->check(examples::within(0))
+      ->capture_default_str();
   app.add_option("--rounds", s.rounds, "pruning rounds")->check(examples::within(1))->capture_default_str();
-  app.add_option("--sparsity", s.sparsity, "per cent of the weights to remove")->check(examples::within(0.0, 99.9))->capture_default_str();
+  app.add_option("--sparsity", s.sparsity, "per cent of the weights to remove")
+      ->check(examples::within(0.0, 99.9))
+      ->capture_default_str();
   app.add_option("--batch", s.batch, "batch size")->check(examples::within<std::int64_t>(1))->capture_default_str();
   app.add_option("--lr", s.lr, "learning rate of AdamW")->check(examples::within(0.0))->capture_default_str();
   app.add_option("--threads", s.threads, "threads (0: all cores)")->check(examples::within(0))->capture_default_str();
-  app.add_option("--limit", s.limit, "use only the first N samples (0: all)")->check(examples::within<std::int64_t>(0))->capture_default_str();
+  app.add_option("--limit", s.limit, "use only the first N samples (0: all)")
+      ->check(examples::within<std::int64_t>(0))
+      ->capture_default_str();
   app.add_flag("--quiet", s.quiet, "no progress, only the report card");
   parse();
 
@@ -119,19 +137,23 @@ int work(CLI::App& app, const examples::Parse& parse) {
   const ds::Dataset train = load_half(s.data, "train", s.limit), test = load_half(s.data, "t10k", s.limit);
   const std::int64_t inputs = train.x_shape().rows();
   const fs::path out = s.out;
-  examples::CsvLog log(out / "log.csv", {"phase", "epoch", "weights", "sparsity", "train_loss", "train_accuracy", "test_loss", "test_accuracy"});
+  examples::CsvLog log(out / "log.csv", {"phase", "epoch", "weights", "sparsity", "train_loss", "train_accuracy",
+                                         "test_loss", "test_accuracy"});
   examples::Interrupt interrupt;
   examples::Progress progress(s.quiet);
 
   ds::Rng rng(s.seed);
   ds::MaskedDeepFFN model(inputs, 10, {300, 100}, {}, rng);
   const std::int64_t all = ds::get_network_weight_count(model);
-  const auto sparsity = [&] { return 1 - static_cast<double>(ds::get_network_weight_count(model)) / static_cast<double>(all); };
+  const auto sparsity = [&] {
+    return 1 - static_cast<double>(ds::get_network_weight_count(model)) / static_cast<double>(all);
+  };
 
   // Trains some epochs with a learning rate that falls along half a cosine; returns false if Ctrl-C ended it.
   double accuracy = 0;
   const auto learn = [&](const std::string& phase, int epochs, double lr) {
-    ds::AdamW adam{.lr = lr, .weight_decay = 0.1};  // the decay keeps weights of nearly dark pixels from looking important
+    ds::AdamW adam{.lr = lr,
+                   .weight_decay = 0.1};  // the decay keeps weights of nearly dark pixels from looking important
     const std::int64_t steps = epochs * ((train.size() + s.batch - 1) / s.batch);
     const ds::CosineAnnealingLR schedule{.lr = lr, .T_max = steps, .eta_min = lr / 100};
     std::int64_t step = 0;
@@ -144,8 +166,8 @@ int work(CLI::App& app, const examples::Parse& parse) {
       const ds::Evaluation e = ds::evaluate(model, test);
       accuracy = e.accuracy;
       log.row(phase, p.epoch, ds::get_network_weight_count(model), sparsity(), p.loss, p.accuracy, e.loss, e.accuracy);
-      progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " + examples::fixed(p.loss, 4) +
-                    "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
+      progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " +
+                    examples::fixed(p.loss, 4) + "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
       progress.begin(phase);
     };
     progress.begin(phase);
@@ -173,7 +195,8 @@ int work(CLI::App& app, const examples::Parse& parse) {
     ds::apply_mask(model);
     accuracy = ds::evaluate(model, test).accuracy;
     after_pruning.push_back({sparsity(), accuracy});
-    if (!learn("pruned " + examples::fixed(100 * sparsity(), 1) + " %", round < s.rounds ? s.retrain : s.finish, s.lr)) return stopped();
+    if (!learn("pruned " + examples::fixed(100 * sparsity(), 1) + " %", round < s.rounds ? s.retrain : s.finish, s.lr))
+      return stopped();
     after_training.push_back({sparsity(), accuracy});
   }
   const double pruned_accuracy = accuracy;
@@ -185,12 +208,15 @@ int work(CLI::App& app, const examples::Parse& parse) {
   const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
   const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
   double difference = 0;
-  for (std::int64_t i = 0; i < a.size(); ++i) difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
+  for (std::int64_t i = 0; i < a.size(); ++i)
+    difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
   ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
 
   const ds::Tensor one = test.slice(0, 1).x;
-  const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201), forward_ms(dense, one, 201)};
-  const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"), forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
+  const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201),
+                    forward_ms(dense, one, 201)};
+  const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"),
+                   forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
   print_card(before, after, sample.x.shape()[0]);
 
   nlohmann::ordered_json report;
@@ -212,29 +238,44 @@ int work(CLI::App& app, const examples::Parse& parse) {
   examples::write_file(out / "report.json", report.dump(2) + "\n");
 
   namespace svg = examples::svg;
-  svg::line_chart(out / "accuracy_against_sparsity.svg",
-                  {.title = "Accuracy against sparsity",
-                   .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) + " rounds, test set",
-                   .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
-                   .y = {.label = "accuracy", .format = svg::Format::percent},
-                   .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
-                              {.name = "right after pruning", .points = after_pruning, .dashed = true}},
-                   .references = {{.name = "dense", .y = dense_accuracy}}});
+  svg::line_chart(
+      out / "accuracy_against_sparsity.svg",
+      {.title = "Accuracy against sparsity",
+       .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) + " rounds, test set",
+       .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
+       .y = {.label = "accuracy", .format = svg::Format::percent},
+       .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
+                  {.name = "right after pruning", .points = after_pruning, .dashed = true}},
+       .references = {{.name = "dense", .y = dense_accuracy}}});
   const auto rows = static_cast<std::size_t>(train.x_shape()[1]), cols = static_cast<std::size_t>(train.x_shape()[2]);
-  svg::heat_map(out / "connections_per_pixel.svg",
-                {.title = "How many connections of each input pixel survived",
-                 .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " + std::to_string(300 * inputs) + " connections",
-                 .panels = {{.title = "connections left", .rows = rows, .cols = cols, .values = connections_per_input(packed.layer_first)},
-                            {.title = "mean image", .rows = rows, .cols = cols, .values = mean_image(train), .scale = 1}},
-                 .scales = {{.label = "connections per pixel", .min = 0}, {.label = "brightness", .palette = svg::Palette::grey}}});
-  svg::bar_chart(out / "before_and_after.svg",
-                 {.title = "Before and after",
-                  .subtitle = "each pair has its own scale",
-                  .before = "dense",
-                  .after = "packed",
-                  .pairs = {{.label = "model file", .before = double(before.bytes), .after = double(after.bytes), .unit = svg::Unit::bytes},
-                            {.label = "batch of " + std::to_string(sample.x.shape()[0]), .before = before.ms_batch, .after = after.ms_batch, .unit = svg::Unit::milliseconds},
-                            {.label = "single sample", .before = before.ms_one, .after = after.ms_one, .unit = svg::Unit::milliseconds}}});
+  svg::heat_map(
+      out / "connections_per_pixel.svg",
+      {.title = "How many connections of each input pixel survived",
+       .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " +
+                   std::to_string(300 * inputs) + " connections",
+       .panels = {{.title = "connections left",
+                   .rows = rows,
+                   .cols = cols,
+                   .values = connections_per_input(packed.layer_first)},
+                  {.title = "mean image", .rows = rows, .cols = cols, .values = mean_image(train), .scale = 1}},
+       .scales = {{.label = "connections per pixel", .min = 0},
+                  {.label = "brightness", .palette = svg::Palette::grey}}});
+  svg::bar_chart(out / "before_and_after.svg", {.title = "Before and after",
+                                                .subtitle = "each pair has its own scale",
+                                                .before = "dense",
+                                                .after = "packed",
+                                                .pairs = {{.label = "model file",
+                                                           .before = double(before.bytes),
+                                                           .after = double(after.bytes),
+                                                           .unit = svg::Unit::bytes},
+                                                          {.label = "batch of " + std::to_string(sample.x.shape()[0]),
+                                                           .before = before.ms_batch,
+                                                           .after = after.ms_batch,
+                                                           .unit = svg::Unit::milliseconds},
+                                                          {.label = "single sample",
+                                                           .before = before.ms_one,
+                                                           .after = after.ms_one,
+                                                           .unit = svg::Unit::milliseconds}}});
   std::cout << "\nreport, log, checkpoint and pictures are in " << out.string() << '\n';
   return 0;
 }

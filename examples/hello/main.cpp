@@ -10,7 +10,7 @@ int main() {
   ds::MaskedDeepFFN model(784, 10, {300, 100});              // deepstruct.sparse.MaskedDeepFFN(784, 10, [300, 100])
   ds::prune_network_by_saliency(model, ds::percentage(90));  // the smallest 90 % of all weights
 
-  const ds::Tensor x = ds::Tensor::normal({128, 784});                    // a batch of 128 samples
+  const ds::Tensor x = ds::Tensor::normal({128, 784});                         // a batch of 128 samples
   const std::vector<std::int32_t> target = std::vector<std::int32_t>(128, 3);  // and their classes
   ds::Adam optimizer{.lr = 1e-3};
   for (int step = 0; step < 5; ++step) {

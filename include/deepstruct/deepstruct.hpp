@@ -1,5 +1,5 @@
-// deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. Tensor ↔ Eigen is
-// one include more, core/eigen.hpp (Eigen would be a tenth of every compilation).
+// deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. Tensor ↔
+// Eigen is one include more, core/eigen.hpp (Eigen would be a tenth of every compilation).
 #pragma once
 
 #include "version.hpp"
@@ -15,7 +15,6 @@
 #include "nn/layers.hpp"
 #include "nn/masked_linear.hpp"
 
-#include "train/formats.hpp"
 #include "train/loop.hpp"
 #include "train/schedule.hpp"
 

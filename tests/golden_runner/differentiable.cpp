@@ -42,7 +42,6 @@ struct Leaves {
   }
 };
 
-ds::Var dot(const ds::Var& a, const ds::Tensor& b) { return ds::sum(ds::mul(a, b)); }
 
 void check_second(Case& c, const Leaves& x, const ds::Vars& g) {
   const Json& second = c["second"];

@@ -41,6 +41,9 @@ class Arguments {
 
 using Op = std::function<ds::Var(const Arguments&)>;
 
+/// Σ a·b, what turns an upstream gradient b into a loss.
+inline ds::Var dot(const ds::Var& a, const ds::Tensor& b) { return ds::sum(ds::mul(a, b)); }
+
 /// Compares op's output, its gradients (accumulated by backward() and recorded by grad()) and Hessian-vector products.
 void check_differentiable(Case& c, const Op& op);
 

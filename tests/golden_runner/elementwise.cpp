@@ -21,7 +21,7 @@ ds::Var of_ab(Args a) {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-const std::map<std::string, Op> ops = {
+const std::map<std::string, Op> elementwise_ops = {
     {"abs", of_x<ds::abs>},
     {"add", of_ab<ds::add>},
     {"clamp", [](Args a) { return ds::clamp(a["x"], a.real("min", -infinity), a.real("max", infinity)); }},
@@ -60,6 +60,6 @@ const std::map<std::string, Op> ops = {
 
 }  // namespace
 
-void run_elementwise(Case& c) { check_differentiable(c, find_runner(ops, "op", c.text("op"))); }
+void run_elementwise(Case& c) { check_differentiable(c, find_runner(elementwise_ops, "op", c.text("op"))); }
 
 }  // namespace golden

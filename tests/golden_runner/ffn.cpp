@@ -18,7 +18,7 @@ std::map<std::string, ds::Mask> masks_of(const Model& model) {
   return masks;
 }
 
-Model make_model(Case& c) {
+Model make_ffn_model(Case& c) {
   const ds::Shape in = to_shape(c["size_input"]);
   const auto hidden = c["hidden_layers"].get<std::vector<std::int64_t>>();
   const auto out = c["size_output"].get<std::int64_t>();
@@ -159,7 +159,7 @@ void check_recompute(Case& c, const std::string& key, Model model) {
 
 void run_ffn(Case& c) {
   if (c.text("model") != "MaskedDeepFFN") throw NoRunner{"no runner for model " + c.text("model")};
-  const Model model = make_model(c);
+  const Model model = make_ffn_model(c);
   check_names(c, model);
   check_gradients(c, model, "");
   check_gradients(c, ds::pack(model), "packed ");

@@ -2,6 +2,7 @@
 #include <regex>
 
 #include "any_optimizer.hpp"
+#include "differentiable.hpp"
 #include "families.hpp"
 
 #include "deepstruct/models/masked_deep_ffn.hpp"
@@ -12,8 +13,6 @@ namespace {
 
 using Layer = ds::MaskedLinearLayer;
 using Options = ds::MaskedLinearOptions;
-
-ds::Var dot(const ds::Var& a, const ds::Tensor& b) { return ds::sum(ds::mul(a, b)); }
 
 std::vector<std::string> parameter_names(const Layer& layer) {
   std::vector<std::string> names;
@@ -453,13 +452,13 @@ void run_behaviour(Case& c) {
   throw NoRunner{"no runner for behaviour " + description};
 }
 
-const std::map<std::string, Runner> kinds = {{"forward_backward", run_forward_backward},
+const std::map<std::string, Runner> masked_linear_kinds = {{"forward_backward", run_forward_backward},
                                              {"recompute_mask", run_recompute_mask},
                                              {"mask_as_params", run_mask_as_params},
                                              {"behaviour", run_behaviour}};
 
 }  // namespace
 
-void run_masked_linear(Case& c) { find_runner(kinds, "kind", c.text("kind"))(c); }
+void run_masked_linear(Case& c) { find_runner(masked_linear_kinds, "kind", c.text("kind"))(c); }
 
 }  // namespace golden

@@ -35,7 +35,7 @@ ds::Var kl_div(Args a) {
   return ds::kl_div(ds::log_softmax(a["x"], 1), a["target"]);
 }
 
-const std::map<std::string, Op> ops = {
+const std::map<std::string, Op> nn_ops = {
     {"binary_cross_entropy_with_logits", loss<ds::binary_cross_entropy_with_logits>},
     {"cross_entropy", [](Args a) { return ds::cross_entropy(a["x"], a.indices("target"), class_options(a)); }},
     {"kl_div", kl_div},
@@ -89,7 +89,7 @@ void run_dropout(Case& c) {
 void run_nn(Case& c) {
   const std::string op = c.text("op");
   if (op == "dropout") return run_dropout(c);
-  check_differentiable(c, find_runner(ops, "op", op));
+  check_differentiable(c, find_runner(nn_ops, "op", op));
 }
 
 }  // namespace golden

@@ -117,13 +117,13 @@ void run_clip(Case& c) {
     c.close("clipped " + std::to_string(k), c["clipped"].at(k), model.values[k].grad());
 }
 
-const std::map<std::string, Runner> ops = {{"optimizer", run_trace},
+const std::map<std::string, Runner> optimizer_ops = {{"optimizer", run_trace},
                                            {"optimizer_error", run_error},
                                            {"optimizer_semantics", run_semantics},
                                            {"clip_grad_norm", run_clip}};
 
 }  // namespace
 
-void run_optimizer(Case& c) { find_runner(ops, "op", c.text("op"))(c); }
+void run_optimizer(Case& c) { find_runner(optimizer_ops, "op", c.text("op"))(c); }
 
 }  // namespace golden

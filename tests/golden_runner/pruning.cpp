@@ -18,7 +18,7 @@ std::vector<std::string> layer_names(const Model& model) {
 }
 
 /// The model that has the layers of the case; layer norms show in the names only.
-Model make_model(Case& c) {
+Model make_pruning_model(Case& c) {
   const auto names = c["layers"].get<std::vector<std::string>>();
   if (names.empty() || names.front() != "_layer_first")
     throw NoRunner{"no runner for a model with layers " + c["layers"].dump()};
@@ -84,12 +84,12 @@ float threshold(std::vector<float> s, const std::string& strategy, double value)
 /// Masks after a round by the rule: keep iff saliency >= threshold, over groups of layers; layers without weights are
 /// skipped.
 std::map<std::string, ds::Mask> masks_by_rule(Case& c, const Model& model, const Json& round, bool by_layer) {
-  struct Layer {
+  struct PrunedLayer {
     std::string name;
     ds::Mask mask;
     ds::Tensor saliency;
   };
-  std::vector<Layer> layers;
+  std::vector<PrunedLayer> layers;
   double total = 0;
   ds::each<ds::MaskedLinearLayer>(model, [&](const std::string& name, const ds::MaskedLinearLayer& layer) {
     layers.push_back({name, layer.mask(), to_tensor(c["saliency"].at(name))});
@@ -97,12 +97,12 @@ std::map<std::string, ds::Mask> masks_by_rule(Case& c, const Model& model, const
   });
   const auto strategy = round.at("strategy").get<std::string>();
   std::vector<float> all;
-  const auto collect = [](const Layer& l, std::vector<float>& into) {
+  const auto collect = [](const PrunedLayer& l, std::vector<float>& into) {
     l.mask.for_each([&](std::int32_t, std::int64_t r, std::int64_t k) { into.push_back(l.saliency(r, k)); });
   };
-  for (const Layer& l : layers) collect(l, all);
+  for (const PrunedLayer& l : layers) collect(l, all);
   std::map<std::string, ds::Mask> masks;
-  for (const Layer& l : layers) {
+  for (const PrunedLayer& l : layers) {
     double value = to_number(round.at("value"));
     std::vector<float> own;
     collect(l, own);
@@ -155,7 +155,7 @@ void run_round(Case& c, const std::string& how, const Json& round, Model& model)
 
 template <bool ByLayer>
 void run_by_saliency(Case& c) {
-  const Model start = make_model(c);
+  const Model start = make_pruning_model(c);
   check_count(c, "before: ", c["count_before"], start);
   for (const bool packed : {false, true}) {
     Model model = packed ? ds::pack(start) : start;
@@ -172,7 +172,7 @@ void run_by_saliency(Case& c) {
 }
 
 void run_distributed(Case& c) {
-  const Model start = make_model(c);
+  const Model start = make_pruning_model(c);
   check_count(c, "before: ", c["count_before"], start);
   Model model = start;
   ds::set_distributed_saliency(model);
@@ -193,12 +193,12 @@ void run_distributed(Case& c) {
   }
 }
 
-const std::map<std::string, Runner> kinds = {{"prune_network_by_saliency", run_by_saliency<false>},
+const std::map<std::string, Runner> pruning_kinds = {{"prune_network_by_saliency", run_by_saliency<false>},
                                              {"prune_layer_by_saliency", run_by_saliency<true>},
                                              {"distributed", run_distributed}};
 
 }  // namespace
 
-void run_pruning(Case& c) { find_runner(kinds, "kind", c.text("kind"))(c); }
+void run_pruning(Case& c) { find_runner(pruning_kinds, "kind", c.text("kind"))(c); }
 
 }  // namespace golden

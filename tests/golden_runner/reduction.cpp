@@ -34,7 +34,7 @@ ds::Var extremum(Args a) {
   return a.has("dim") ? along(a["x"], a.integer("dim"), a.flag("keepdim")).values : all(a["x"], {});
 }
 
-const std::map<std::string, Op> ops = {
+const std::map<std::string, Op> reduction_ops = {
     {"amax", reduce<ds::amax>},
     {"amin", reduce<ds::amin>},
     {"cumsum", [](Args a) { return ds::cumsum(a["x"], a.integer("dim")); }},
@@ -73,7 +73,7 @@ void run_argmax(Case& c) {
 void run_reduction(Case& c) {
   const std::string op = c.text("op");
   if (op == "argmax") return run_argmax(c);
-  check_differentiable(c, find_runner(ops, "op", op));
+  check_differentiable(c, find_runner(reduction_ops, "op", op));
   if (!c.has("indices")) return;
   const Arguments a(c);
   const auto choose = op == "max" ? ds::max : ds::min;

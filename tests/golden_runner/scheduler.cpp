@@ -33,9 +33,9 @@ Rates rates(const Schedule& schedule, std::size_t n) {
 }
 
 using Steps = std::int64_t;
-using Make = Rates (*)(const Config&, std::size_t);
+using MakeSchedule = Rates (*)(const Config&, std::size_t);
 
-const std::map<std::string, Make> schedules = {
+const std::map<std::string, MakeSchedule> schedules = {
     {"StepLR",
      [](const Config& f, std::size_t n) {
        const ds::StepLR d;

@@ -69,7 +69,7 @@ ds::Var flip(Args a) {
   return y;
 }
 
-const std::map<std::string, Op> ops = {
+const std::map<std::string, Op> shape_ops = {
     {"cat", cat},
     {"chunk", chunk},
     {"embedding", [](Args a) { return ds::embedding(a["weight"], a.indices("index")); }},
@@ -101,6 +101,6 @@ const std::map<std::string, Op> ops = {
 
 }  // namespace
 
-void run_shape(Case& c) { check_differentiable(c, find_runner(ops, "op", c.text("op"))); }
+void run_shape(Case& c) { check_differentiable(c, find_runner(shape_ops, "op", c.text("op"))); }
 
 }  // namespace golden

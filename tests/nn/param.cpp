@@ -1,6 +1,6 @@
 // Param: deep copies, slots, transform and remap.
 #include <deepstruct/nn/param.hpp>
-#include <deepstruct/ops/arithmetic.hpp>
+#include <deepstruct/ops/reduce.hpp>
 
 #include "support/cases.hpp"
 

@@ -56,7 +56,7 @@ std::string raw(std::initializer_list<T> values) {
 
 /// The text of the Error that f throws.
 template <class F>
-std::string error_of(F&& f) {
+std::string format_error_of(F&& f) {
   try {
     f();
   } catch (const Error& error) {
@@ -118,26 +118,26 @@ TEST_CASE("idx arrays of all element types", "[formats]") {
   CHECK(idx_tensor(idx(0x0E, {1, 1, 1, 1}, std::string("\xBF\xF8\0\0\0\0\0\0", 8))) ==
         Tensor::from({1, 1, 1, 1}, {-1.5f}));
   CHECK(std::isnan(idx_tensor(idx(0x0D, {1}, std::string("\x7F\xC0\0\0", 4))).item()));
-  CHECK(contains(error_of([] { idx_tensor(idx(0x0E, {1}, std::string("\x7F\xE0\0\0\0\0\0\0", 8))); }), "float32"));
+  CHECK(contains(format_error_of([] { idx_tensor(idx(0x0E, {1}, std::string("\x7F\xE0\0\0\0\0\0\0", 8))); }), "float32"));
   CHECK(idx_images(idx(0x08, {0, 28, 28}, "")).shape() == Shape{0, 28, 28});
 }
 
 TEST_CASE("a lying idx header is an Error before anything is allocated", "[formats]") {
   const std::size_t before = BufferPool::instance().system_calls();
   const std::uint32_t most = 0xFFFFFFFF;
-  CHECK(contains(error_of([] {
+  CHECK(contains(format_error_of([] {
                    idx_images(idx(0x08, {1u << 31, 28, 28}, std::string(100, 'x')));
                  }),
                  "idx_images: the header claims"));
-  CHECK(contains(error_of([=] { idx_images(idx(0x08, {most, most, most}, "x")); }), "the header claims"));
-  CHECK(contains(error_of([=] { idx_tensor(idx(0x0E, {most, most, most, most}, "x")); }), "the header claims"));
-  CHECK(contains(error_of([=] {
+  CHECK(contains(format_error_of([=] { idx_images(idx(0x08, {most, most, most}, "x")); }), "the header claims"));
+  CHECK(contains(format_error_of([=] { idx_tensor(idx(0x0E, {most, most, most, most}, "x")); }), "the header claims"));
+  CHECK(contains(format_error_of([=] {
                    idx_tensor(idx(0x0E, {1u << 31, 1u << 30, 4}, ""));
                  }),
                  "the header claims"));  // 2^66 bytes
-  CHECK(contains(error_of([=] { idx_tensor(idx(0x08, {0, most, most, most}, "")); }), "the header claims"));
-  CHECK(contains(error_of([=] { idx_tensor(idx(0x08, {most, 0}, "")); }), "may be 0"));
-  CHECK(contains(error_of([] { idx_labels(idx(0x08, {1u << 31}, "123")); }),
+  CHECK(contains(format_error_of([=] { idx_tensor(idx(0x08, {0, most, most, most}, "")); }), "the header claims"));
+  CHECK(contains(format_error_of([=] { idx_tensor(idx(0x08, {most, 0}, "")); }), "may be 0"));
+  CHECK(contains(format_error_of([] { idx_labels(idx(0x08, {1u << 31}, "123")); }),
                  "idx_labels: the header claims 2147483648 bytes"));
   CHECK(BufferPool::instance().system_calls() == before);
 }
@@ -147,22 +147,22 @@ TEST_CASE("damaged idx files", "[formats]") {
   REQUIRE(idx_images(good).size() == 2);
   for (std::size_t size = 0; size < good.size(); ++size) {
     INFO("cut to " << size << " bytes");
-    CHECK(error_of([&] { idx_images(std::span(good).first(size)); }) != "no error");
+    CHECK(format_error_of([&] { idx_images(std::span(good).first(size)); }) != "no error");
   }
   Bytes longer = good;
   longer.push_back(std::byte{0});
-  CHECK(contains(error_of([&] { idx_images(longer); }), "2 bytes of data (3 present)"));
+  CHECK(contains(format_error_of([&] { idx_images(longer); }), "2 bytes of data (3 present)"));
   Bytes magic = good;
   magic[0] = std::byte{0x1F};
-  CHECK(contains(error_of([&] { idx_images(magic); }), "not an IDX file"));
-  CHECK(contains(error_of([] { idx_images(idx(0x0A, {1, 1, 1}, "a")); }), "unknown IDX element type (10)"));
-  CHECK(contains(error_of([] { idx_images(idx(0x08, {}, "a")); }), "need 1 to 4 dimensions (0)"));
-  CHECK(contains(error_of([] { idx_images(idx(0x08, std::vector<std::uint32_t>(255, 1), "a")); }),
+  CHECK(contains(format_error_of([&] { idx_images(magic); }), "not an IDX file"));
+  CHECK(contains(format_error_of([] { idx_images(idx(0x0A, {1, 1, 1}, "a")); }), "unknown IDX element type (10)"));
+  CHECK(contains(format_error_of([] { idx_images(idx(0x08, {}, "a")); }), "need 1 to 4 dimensions (0)"));
+  CHECK(contains(format_error_of([] { idx_images(idx(0x08, std::vector<std::uint32_t>(255, 1), "a")); }),
                  "need 1 to 4 dimensions"));
-  CHECK(contains(error_of([] { idx_images(idx(0x08, {2}, "ab")); }), "idx_images: need bytes"));  // labels as images
-  CHECK(contains(error_of([&] { idx_labels(good); }), "idx_labels: need integers"));              // images as labels
+  CHECK(contains(format_error_of([] { idx_images(idx(0x08, {2}, "ab")); }), "idx_images: need bytes"));  // labels as images
+  CHECK(contains(format_error_of([&] { idx_labels(good); }), "idx_labels: need integers"));              // images as labels
   CHECK(
-      contains(error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }), "idx_labels: need integers"));  // floats as labels
+      contains(format_error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }), "idx_labels: need integers"));  // floats as labels
 }
 
 TEST_CASE("csv tables", "[formats]") {
@@ -188,7 +188,7 @@ TEST_CASE("csv tables", "[formats]") {
 
 TEST_CASE("csv mistakes name the line", "[formats]") {
   const auto error = [](const std::string& text, const CsvOptions& options = {}) {
-    return error_of([&] { parse_csv(text, options); });
+    return format_error_of([&] { parse_csv(text, options); });
   };
   CHECK(error("1,2\n3,x4\n") == "parse_csv: not a number ('x4' in line 2)");
   CHECK(error("1,2\n3,4y\n") == "parse_csv: not a number ('4y' in line 2)");
@@ -241,14 +241,14 @@ TEST_CASE("npy arrays of all element types and orders", "[formats]") {
 
   CHECK(npy_indices(npy("<i8", "(2,)", raw<std::int64_t>({-5, 2147483647}), false)) ==
         Indices::from({2}, {-5, 2147483647}));
-  CHECK(contains(error_of([] { npy_indices(npy("<i8", "(1,)", raw<std::int64_t>({2147483648}), false)); }),
+  CHECK(contains(format_error_of([] { npy_indices(npy("<i8", "(1,)", raw<std::int64_t>({2147483648}), false)); }),
                  "2147483648"));
-  CHECK(contains(error_of([] { npy_indices(npy("<f4", "(1,)", raw<float>({1}), false)); }),
+  CHECK(contains(format_error_of([] { npy_indices(npy("<f4", "(1,)", raw<float>({1}), false)); }),
                  "npy_indices: need integers"));
   CHECK(std::isnan(npy_tensor(npy("<f8", "(1,)", raw<double>({NAN}), false)).item()));
   CHECK(npy_tensor(npy("<f8", "(1,)", raw<double>({INFINITY}), false)).item() == INFINITY);
-  CHECK(contains(error_of([] { npy_tensor(npy("<f8", "(1,)", raw<double>({1e300}), false)); }), "1e+300"));
-  CHECK(contains(error_of([] { npy_tensor(npy("|b1", "(1,)", "\2", false)); }), "neither 0 nor 1 (2)"));
+  CHECK(contains(format_error_of([] { npy_tensor(npy("<f8", "(1,)", raw<double>({1e300}), false)); }), "1e+300"));
+  CHECK(contains(format_error_of([] { npy_tensor(npy("|b1", "(1,)", "\2", false)); }), "neither 0 nor 1 (2)"));
 }
 
 TEST_CASE("npy versions and spellings of the header", "[formats]") {
@@ -256,7 +256,7 @@ TEST_CASE("npy versions and spellings of the header", "[formats]") {
   const Tensor expected = Tensor::from({2}, {1, 2});
   const std::string dictionary = "{\"shape\":(2,),\"fortran_order\":False,\"descr\":\"<f4\"}    \n";
   for (int version : {1, 2, 3}) CHECK(npy_tensor(npy(dictionary, data, version)) == expected);
-  for (int version : {0, 4}) CHECK(contains(error_of([&] { npy_tensor(npy(dictionary, data, version)); }), "version"));
+  for (int version : {0, 4}) CHECK(contains(format_error_of([&] { npy_tensor(npy(dictionary, data, version)); }), "version"));
 }
 
 TEST_CASE("damaged and hostile npy files", "[formats]") {
@@ -264,23 +264,23 @@ TEST_CASE("damaged and hostile npy files", "[formats]") {
   REQUIRE(npy_tensor(good).size() == 3);
   for (std::size_t size = 0; size < good.size(); ++size) {
     INFO("cut to " << size << " bytes");
-    CHECK(error_of([&] { npy_tensor(std::span(good).first(size)); }) != "no error");
+    CHECK(format_error_of([&] { npy_tensor(std::span(good).first(size)); }) != "no error");
   }
   for (std::size_t k = 0; k < good.size() - 12;
        ++k)  // any damaged byte of the header: an Error or an array, never a crash
     for (int value : {0, 39, 41, 57, 255}) {
       Bytes damaged = good;
       damaged[k] = static_cast<std::byte>(value);
-      const std::string text = error_of([&] { npy_tensor(damaged); });
+      const std::string text = format_error_of([&] { npy_tensor(damaged); });
       CHECK((text == "no error" || contains(text, "npy_tensor: ")));
     }
   Bytes longer = good;
   longer.push_back(std::byte{0});
-  CHECK(contains(error_of([&] { npy_tensor(longer); }), "12 bytes of data (13 present)"));
+  CHECK(contains(format_error_of([&] { npy_tensor(longer); }), "12 bytes of data (13 present)"));
 
   const std::size_t before = BufferPool::instance().system_calls();
   const auto error = [](const std::string& dictionary) {
-    return error_of([&] { npy_tensor(npy(dictionary, "1234")); });
+    return format_error_of([&] { npy_tensor(npy(dictionary, "1234")); });
   };
   const std::string head = "{'descr': '<f4', 'fortran_order': False, 'shape': ";
   REQUIRE(error(head + "(1,)}") == "no error");
@@ -326,17 +326,17 @@ TEST_CASE("npy files are written as NumPy does and read back", "[formats]") {
     CHECK(load_npy_indices(file.path) == y);
   }
   CHECK(
-      contains(error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }), "save_npy: cannot write"));
+      contains(format_error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }), "save_npy: cannot write"));
 }
 
 TEST_CASE("files: missing, foreign, too large; the Error names the file", "[formats]") {
   const TemporaryFile file(".csv");
-  CHECK(contains(error_of([&] { load_csv(file.path); }), "read_file: no such file (" + file.path.string()));
-  CHECK(contains(error_of([&] { read_plain_file(std::filesystem::temp_directory_path()); }), "not a regular file"));
+  CHECK(contains(format_error_of([&] { load_csv(file.path); }), "read_file: no such file (" + file.path.string()));
+  CHECK(contains(format_error_of([&] { read_plain_file(std::filesystem::temp_directory_path()); }), "not a regular file"));
   std::ofstream(file.path) << "1,2\n3,four\n";
-  CHECK(error_of([&] { load_csv(file.path); }) ==
+  CHECK(format_error_of([&] { load_csv(file.path); }) ==
         "parse_csv: not a number ('four' in line 2) in " + file.path.string());
-  CHECK(contains(error_of([&] { load_npy(file.path); }), "not a .npy file"));
-  CHECK(contains(error_of([&] { read_plain_file(file.path, 10); }), "larger than allowed (11 > 10"));
+  CHECK(contains(format_error_of([&] { load_npy(file.path); }), "not a .npy file"));
+  CHECK(contains(format_error_of([&] { read_plain_file(file.path, 10); }), "larger than allowed (11 > 10"));
   CHECK(read_plain_file(file.path, 11).size() == 11);
 }

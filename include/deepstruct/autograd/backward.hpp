@@ -14,9 +14,12 @@ namespace detail {
 /// a + b of equal shapes, as an op. The engine needs this one itself: gradients of a value used twice add up.
 inline Var accumulate(const Var& a, const Var& b) {
   Tensor y = a.value();
-  check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(), ")");
+  check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(),
+        ")");
   on(y.device(), [&](auto device) { kernels::add_into(device, b.value().data(), y.data(), y.shape().storage()); });
-  return record("add", std::move(y), Vars{a, b}, {}, [](const Var& dy, const Var&, std::span<const Var>) { return Vars{dy, dy}; });
+  return record("add", std::move(y), Vars{a, b}, {}, [](const Var& dy, const Var&, std::span<const Var>) {
+    return Vars{dy, dy};
+  });
 }
 
 template <class Value>
@@ -33,7 +36,8 @@ inline pool_vector<std::shared_ptr<Node>> tape_of(const Var& y, std::uint64_t ol
   for (std::size_t k = 0; k < tape.size(); ++k) {
     const Node& n = *tape[k];  // stays: inputs of a recorded node do not change while it is walked
     for (const Var& x : n.inputs)
-      if (x.wants_grad() && x.node()->order >= oldest && seen.emplace(x.node().get(), 1).second) tape.push_back(x.node());
+      if (x.wants_grad() && x.node()->order >= oldest && seen.emplace(x.node().get(), 1).second)
+        tape.push_back(x.node());
   }
   std::sort(tape.begin(), tape.end(), [](const auto& a, const auto& b) { return a->order > b->order; });
   return tape;
@@ -84,7 +88,8 @@ struct BackwardOptions {
 /// Adds dL/dx to grad() of every leaf x that the scalar `loss` L depends on, in a fixed order, and releases the tape.
 /// Throws unless loss has exactly one element and depends on a leaf that wants a gradient.
 inline void backward(const Var& loss, BackwardOptions options = {}) {
-  check(loss && loss.size() == 1, "backward: the loss must have exactly one element (shape ", loss ? loss.shape() : Shape{0}, ")");
+  check(loss && loss.size() == 1, "backward: the loss must have exactly one element (shape ",
+        loss ? loss.shape() : Shape{0}, ")");
   check(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient (shape ", loss.shape(), ")");
   no_grad guard;
   detail::pull_back(loss, Var(Tensor::ones(loss.shape())), 0, !options.keep_tape, [](Node& n, const Var& dx) {
@@ -92,7 +97,8 @@ inline void backward(const Var& loss, BackwardOptions options = {}) {
     if (!n.has_grad)
       n.grad = dx.value();
     else
-      on(n.grad.device(), [&](auto device) { kernels::add_into(device, dx.value().data(), n.grad.data(), n.grad.shape().storage()); });
+      on(n.grad.device(),
+         [&](auto device) { kernels::add_into(device, dx.value().data(), n.grad.data(), n.grad.shape().storage()); });
     n.has_grad = true;
   });
 }
@@ -105,8 +111,10 @@ struct GradOptions {
 
 /// d⟨seed, y⟩/dx for every x given; touches no .grad() and keeps the tape. Zero where y does not depend on x.
 inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {}) {
-  check(options.seed || y.size() == 1, "grad: y must have exactly one element unless a seed is given (shape ", y.shape(), ")");
-  check(!options.seed || options.seed.shape() == y.shape(), "grad: seed and y differ in shape (", options.seed ? options.seed.shape() : Shape{0}, " and ", y.shape(), ")");
+  check(options.seed || y.size() == 1, "grad: y must have exactly one element unless a seed is given (shape ",
+        y.shape(), ")");
+  check(!options.seed || options.seed.shape() == y.shape(), "grad: seed and y differ in shape (",
+        options.seed ? options.seed.shape() : Shape{0}, " and ", y.shape(), ")");
   std::uint64_t oldest = y.node()->order;
   for (const Var& v : x) {
     check(static_cast<bool>(v), "grad: an x is the empty handle (", x.size(), " given)");

@@ -10,11 +10,11 @@ namespace deepstruct {
 
 /// One value of a trace: an op applied to earlier values, or a leaf (an input, a parameter, a constant).
 struct Step {
-  std::string_view op;        ///< "leaf" for values that were there before
-  Attributes attributes;      ///< strides, axes, masks …
-  std::vector<int> inputs;    ///< positions of the inputs in the trace
-  Var value;                  ///< what was computed
-  std::string name;           ///< dotted name of a parameter, "input" for the example, else empty
+  std::string_view op;      ///< "leaf" for values that were there before
+  Attributes attributes;    ///< strides, axes, masks …
+  std::vector<int> inputs;  ///< positions of the inputs in the trace
+  Var value;                ///< what was computed
+  std::string name;         ///< dotted name of a parameter, "input" for the example, else empty
 };
 
 /// Runs y = f(x) recording every op, fused ones as their parts, and returns all values in order; the last one is y.
@@ -31,7 +31,8 @@ std::vector<Step> trace_function(F&& f, const Var& x) {
   const auto add = [&](const std::shared_ptr<Node>& n, std::vector<int> inputs) {
     position.emplace(n.get(), static_cast<int>(steps.size()));
     const bool leaf = inputs.empty();
-    steps.push_back({leaf ? "leaf" : n->op, leaf ? Attributes() : n->attributes, std::move(inputs), Var(n), n == x.node() ? "input" : ""});
+    steps.push_back({leaf ? "leaf" : n->op, leaf ? Attributes() : n->attributes, std::move(inputs), Var(n),
+                     n == x.node() ? "input" : ""});
   };
   add(x.node(), {});
   for (const auto& n : nodes) {
@@ -42,7 +43,8 @@ std::vector<Step> trace_function(F&& f, const Var& x) {
     }
     add(n, std::move(inputs));
   }
-  check(position.contains(y.node().get()), "trace: the function returned a value it did not compute (shape ", y.shape(), ")");
+  check(position.contains(y.node().get()), "trace: the function returned a value it did not compute (shape ", y.shape(),
+        ")");
   steps.resize(static_cast<std::size_t>(position.at(y.node().get())) + 1);  // what came later y does not need
   return steps;
 }

@@ -70,8 +70,7 @@ class Rule {
  public:
   Rule() = default;
   template <class F>
-    requires(!std::is_same_v<F, Rule>)
-  Rule(F f)  // NOLINT: a lambda is a rule
+  requires(!std::is_same_v<F, Rule>) Rule(F f)  // NOLINT: a lambda is a rule
       : object_(BufferPool::instance().take(sizeof(F))), type_(&type_of<F>) {
     ::new (object_) F(std::move(f));
   }
@@ -93,12 +92,13 @@ class Rule {
     void (*destroy)(void*);
   };
   template <class F>
-  static constexpr Type type_of{
-      [](const void* f, const Var& dy, const Var& y, std::span<const Var> x) { return (*static_cast<const F*>(f))(dy, y, x); },
-      [](void* f) {
-        static_cast<F*>(f)->~F();
-        BufferPool::instance().give(f, sizeof(F));
-      }};
+  static constexpr Type type_of{[](const void* f, const Var& dy, const Var& y, std::span<const Var> x) {
+                                  return (*static_cast<const F*>(f))(dy, y, x);
+                                },
+                                [](void* f) {
+                                  static_cast<F*>(f)->~F();
+                                  BufferPool::instance().give(f, sizeof(F));
+                                }};
 
   void* object_ = nullptr;
   const Type* type_ = nullptr;
@@ -124,7 +124,8 @@ struct Node {
 
 namespace detail {
 
-/// Creation count of all nodes. At namespace scope: a static inside a template would count per type (and lose gradients).
+/// Creation count of all nodes. At namespace scope: a static inside a template would count per type (and lose
+/// gradients).
 inline std::atomic<std::uint64_t> node_count = 0;
 
 inline std::shared_ptr<Node> make_node(Tensor value) {
@@ -150,7 +151,8 @@ inline Node::~Node() {
     const Var last = std::move(dying.back());
     dying.pop_back();
     if (last.node_.use_count() != 1) continue;
-    for (Var& v : last.node_->inputs) dying.push_back(std::move(v));  // add(x, x) holds x twice: the second handle is the last
+    for (Var& v : last.node_->inputs)
+      dying.push_back(std::move(v));  // add(x, x) holds x twice: the second handle is the last
     last.node_->inputs.clear();
   }
 }
@@ -200,10 +202,12 @@ class no_grad {
 /// True while this thread records gradients.
 inline bool grad_enabled() { return detail::tape_state.gradients; }
 
-/// True while rules should be written as compositions of ops, not call a fused kernel: gradients or a trace are recorded.
+/// True while rules should be written as compositions of ops, not call a fused kernel: gradients or a trace are
+/// recorded.
 inline bool recording() { return detail::tape_state.gradients || detail::tape_state.trace; }
 
-/// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is made.
+/// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is
+/// made.
 inline Var record(std::string_view op, Tensor value, Vars inputs, Attributes attributes, Rule rule) {
   auto node = detail::make_node(std::move(value));
   bool wanted = false;

@@ -108,11 +108,12 @@ struct PoolAllocator {
 template <class T>
 using pool_vector = std::vector<T, PoolAllocator<T>>;
 
-/// While true, new storage is filled with NaN: a test's way to see reads of padding and entries a kernel forgot to write.
+/// While true, new storage is filled with NaN: a test's way to see reads of padding and entries a kernel forgot to
+/// write.
 inline std::atomic<bool> poison_new_storage = false;
 
-/// Uninitialised storage of n elements of trivial type T, 64-byte aligned; copies deeply. A whole 64-byte vector may be loaded
-/// from every element, also the last, and stored in whole lines.
+/// Uninitialised storage of n elements of trivial type T, 64-byte aligned; copies deeply. A whole 64-byte vector may be
+/// loaded from every element, also the last, and stored in whole lines.
 template <class T>
 class Buffer {
  public:
@@ -125,8 +126,7 @@ class Buffer {
   Buffer(const Buffer& other) : Buffer(other.size_) {
     if (size_) std::memcpy(data_, other.data_, size_ * sizeof(T));
   }
-  Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -1,4 +1,5 @@
-// Tensor ↔ Eigen: a Tensor is an Eigen::Map without copying, to read or to write; any Eigen expression becomes a Tensor.
+// Tensor ↔ Eigen: a Tensor is an Eigen::Map without copying, to read or to write; any Eigen expression becomes a
+// Tensor.
 #pragma once
 
 #include <Eigen/Core>
@@ -11,9 +12,7 @@ namespace deepstruct {
 using EigenMap = Eigen::Map<Eigen::MatrixXf, Eigen::Unaligned, Eigen::OuterStride<>>;
 using ConstEigenMap = Eigen::Map<const Eigen::MatrixXf, Eigen::Unaligned, Eigen::OuterStride<>>;
 
-inline EigenMap as_eigen(Tensor& t) {
-  return {t.data(), t.shape()[0], t.shape().rows(), Eigen::OuterStride<>(t.ld())};
-}
+inline EigenMap as_eigen(Tensor& t) { return {t.data(), t.shape()[0], t.shape().rows(), Eigen::OuterStride<>(t.ld())}; }
 inline ConstEigenMap as_eigen(const Tensor& t) {
   return {t.data(), t.shape()[0], t.shape().rows(), Eigen::OuterStride<>(t.ld())};
 }

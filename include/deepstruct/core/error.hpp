@@ -1,9 +1,13 @@
-// deepstruct::Error and check(): every user mistake becomes an exception whose text is "<op>: <rule broken> (<values>)".
+// deepstruct::Error and check(): every user mistake becomes an exception whose text is "<op>: <rule broken>
+// (<values>)".
 #pragma once
 
+#include <initializer_list>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 namespace deepstruct {
 
@@ -12,12 +16,38 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Throws Error with the parts joined as text. Cold: hundreds of different texts must cost no compile time and no inlining.
+namespace detail {
+
+/// Anything printable, seen as text later: so that a new combination of parts costs the compiler an array, not a
+/// function.
+struct TextPart {
+  std::string_view text;
+  const void* value = nullptr;
+  void (*print)(std::ostream&, const void*) = nullptr;
+
+  TextPart(std::string_view t) : text(t) {}  // NOLINT: any part
+  template <class T>
+  requires(!std::is_convertible_v<const T&, std::string_view>) TextPart(const T& v)  // NOLINT: any part
+      : value(&v), print([](std::ostream& out, const void* p) { out << *static_cast<const T*>(p); }) {}
+};
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_with(std::initializer_list<TextPart> parts) {
+  std::ostringstream out;
+  for (const TextPart& part : parts) {
+    if (part.print)
+      part.print(out, part.value);
+    else
+      out << part.text;
+  }
+  throw Error(out.str());
+}
+
+}  // namespace detail
+
+/// Throws Error with the parts joined as text.
 template <class... Parts>
 [[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  std::ostringstream text;
-  (text << ... << parts);
-  throw Error(text.str());
+  detail::fail_with({detail::TextPart(parts)...});
 }
 
 /// Throws Error with the parts joined as text unless `holds`; the text is only made on failure.

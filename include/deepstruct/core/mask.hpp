@@ -15,8 +15,8 @@ namespace deepstruct {
 
 /// The existing edges source → target of a weight matrix [targets, sources], as CSR with its transposed index.
 ///
-/// Immutable with shared storage: copies are O(1) and still behave as values. Edge id = CSR rank (row, then column), the only
-/// order in the API, in files, in remap and in tests.
+/// Immutable with shared storage: copies are O(1) and still behave as values. Edge id = CSR rank (row, then column),
+/// the only order in the API, in files, in remap and in tests.
 class Mask {
  public:
   /// One edge: target row, source column.
@@ -63,10 +63,12 @@ class Mask {
     d->col.reserve(sorted.size());
     std::size_t k = 0;
     for (const auto& [r, c] : sorted)
-      check(r >= 0 && r < rows && c >= 0 && c < cols, "Mask: edge outside the mask (", r, ", ", c, " of [", rows, ", ", cols, "])");
+      check(r >= 0 && r < rows && c >= 0 && c < cols, "Mask: edge outside the mask (", r, ", ", c, " of [", rows, ", ",
+            cols, "])");
     for (std::int64_t r = 0; r < rows; ++r) {
       for (; k < sorted.size() && sorted[k].first == r; ++k) {
-        check(k == 0 || sorted[k] != sorted[k - 1], "Mask: repeated edge (", sorted[k].first, ", ", sorted[k].second, ")");
+        check(k == 0 || sorted[k] != sorted[k - 1], "Mask: repeated edge (", sorted[k].first, ", ", sorted[k].second,
+              ")");
         d->col.push_back(sorted[k].second);
       }
       d->close_row(r);
@@ -77,7 +79,8 @@ class Mask {
     return from_edges(rows, cols, std::span<const Edge>(edges.begin(), edges.size()));
   }
   /// From the arrays of a CSR matrix; throws unless they are one (a damaged file, say).
-  static Mask from_csr(std::int64_t rows, std::int64_t cols, std::span<const std::int32_t> start, std::span<const std::int32_t> col) {
+  static Mask from_csr(std::int64_t rows, std::int64_t cols, std::span<const std::int32_t> start,
+                       std::span<const std::int32_t> col) {
     check_extents(rows, cols);
     check(static_cast<std::int64_t>(start.size()) == rows + 1 && start[0] == 0 &&
               start[rows] == static_cast<std::int64_t>(col.size()) && std::is_sorted(start.begin(), start.end()),
@@ -85,7 +88,8 @@ class Mask {
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int32_t k = start[r]; k < start[r + 1]; ++k)
         check(col[k] >= 0 && col[k] < cols && (k == start[r] || col[k - 1] < col[k]),
-              "Mask: columns of a row must ascend within the mask (column ", col[k], " in row ", r, " of [", rows, ", ", cols, "])");
+              "Mask: columns of a row must ascend within the mask (column ", col[k], " in row ", r, " of [", rows, ", ",
+              cols, "])");
     auto d = std::make_shared<Data>(rows, cols);
     d->start.assign(start.begin(), start.end());
     d->col.assign(col.begin(), col.end());
@@ -125,7 +129,8 @@ class Mask {
 
   /// Id of edge (r, c), or −1 if it does not exist.
   std::int32_t edge(std::int64_t r, std::int64_t c) const {
-    check(r >= 0 && r < rows() && c >= 0 && c < cols(), "Mask: index outside the mask (", r, ", ", c, " of ", shape(), ")");
+    check(r >= 0 && r < rows() && c >= 0 && c < cols(), "Mask: index outside the mask (", r, ", ", c, " of ", shape(),
+          ")");
     const auto first = data_->col.begin() + data_->start[r], last = data_->col.begin() + data_->start[r + 1];
     const auto found = std::lower_bound(first, last, static_cast<std::int32_t>(c));
     return found != last && *found == c ? static_cast<std::int32_t>(found - data_->col.begin()) : -1;
@@ -136,7 +141,8 @@ class Mask {
   template <class F>
   void for_each(F&& f) const {
     for (std::int64_t r = 0; r < rows(); ++r)
-      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e) f(e, r, static_cast<std::int64_t>(data_->col[e]));
+      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e)
+        f(e, r, static_cast<std::int64_t>(data_->col[e]));
   }
   /// The mask as a 0/1 matrix [rows, cols].
   Tensor to_dense() const {
@@ -155,11 +161,13 @@ class Mask {
     }
     return Mask(std::move(d));
   }
-  /// A new mask with some edges more and some less; throws if an added edge exists, a removed one does not, or one is outside.
+  /// A new mask with some edges more and some less; throws if an added edge exists, a removed one does not, or one is
+  /// outside.
   Mask edit(std::span<const Edge> added, std::span<const Edge> removed) const {
     std::vector<Edge> gone(removed.begin(), removed.end()), edges;
     std::sort(gone.begin(), gone.end());
-    check(std::adjacent_find(gone.begin(), gone.end()) == gone.end(), "Mask::edit: an edge is removed twice (", gone.size(), " removed)");
+    check(std::adjacent_find(gone.begin(), gone.end()) == gone.end(), "Mask::edit: an edge is removed twice (",
+          gone.size(), " removed)");
     for (const auto& [r, c] : gone) check(contains(r, c), "Mask::edit: removed edge does not exist (", r, ", ", c, ")");
     for (const auto& [r, c] : added) check(!contains(r, c), "Mask::edit: added edge exists already (", r, ", ", c, ")");
     edges.reserve(static_cast<std::size_t>(nnz()) + added.size());
@@ -182,7 +190,8 @@ class Mask {
     Data(std::int64_t rows_, std::int64_t cols_)
         : rows(rows_), cols(cols_), start(static_cast<std::size_t>(rows_) + 1, 0) {}
     void close_row(std::int64_t r) {
-      check(col.size() < static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "Mask: too many edges (", col.size(), ")");
+      check(col.size() < static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "Mask: too many edges (",
+            col.size(), ")");
       start[r + 1] = static_cast<std::int32_t>(col.size());
     }
     void transpose() {
@@ -200,7 +209,7 @@ class Mask {
         }
     }
     std::int64_t rows, cols;
-    std::vector<std::int32_t> start, col;               // by rows
+    std::vector<std::int32_t> start, col;              // by rows
     std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
   };
 
@@ -210,7 +219,8 @@ class Mask {
   }
   static void check_extents(std::int64_t rows, std::int64_t cols) {
     constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
-    check(rows >= 0 && cols >= 0 && rows < limit && cols < limit, "Mask: extents must be 0 to 2^31 - 2 (", rows, ", ", cols, ")");
+    check(rows >= 0 && cols >= 0 && rows < limit && cols < limit, "Mask: extents must be 0 to 2^31 - 2 (", rows, ", ",
+          cols, ")");
   }
 
   std::shared_ptr<const Data> data_;
@@ -218,7 +228,8 @@ class Mask {
 
 /// For every edge of `now` the id of the same edge in `before`, or −1: what moves values when a pattern changes.
 inline std::vector<std::int32_t> edge_map(const Mask& before, const Mask& now) {
-  check(before.shape() == now.shape(), "edge_map: masks of different shapes (", before.shape(), " and ", now.shape(), ")");
+  check(before.shape() == now.shape(), "edge_map: masks of different shapes (", before.shape(), " and ", now.shape(),
+        ")");
   std::vector<std::int32_t> map(static_cast<std::size_t>(now.nnz()), -1);
   const auto start = before.row_start(), col = before.col();
   for (std::int64_t r = 0; r < now.rows(); ++r) {

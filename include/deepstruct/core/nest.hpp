@@ -8,7 +8,8 @@
 
 namespace deepstruct {
 
-/// Collects loops from the innermost to the outermost; loops of one step vanish, neighbours that form one run are merged.
+/// Collects loops from the innermost to the outermost; loops of one step vanish, neighbours that form one run are
+/// merged.
 template <int Operands>
 class NestBuilder {
  public:
@@ -40,10 +41,11 @@ class NestBuilder {
   bool empty_ = false;
 };
 
-/// Loops over the elements of `shape`, dimension 0 innermost, then the last one, and so on; strides[o][k] is operand o's in
-/// dimension k.
+/// Loops over the elements of `shape`, dimension 0 innermost, then the last one, and so on; strides[o][k] is operand
+/// o's in dimension k.
 template <int Operands>
-nest<Operands> make_nest(const Shape& shape, const std::array<std::array<std::int64_t, Shape::max_rank>, Operands>& strides) {
+nest<Operands> make_nest(const Shape& shape,
+                         const std::array<std::array<std::int64_t, Shape::max_rank>, Operands>& strides) {
   NestBuilder<Operands> builder;
   for (int step = 0; step < shape.rank(); ++step) {
     const int k = step == 0 ? 0 : shape.rank() - step;

@@ -150,7 +150,8 @@ void parallel_for(std::int64_t parts, F&& f) {
               [](void* callable, std::int64_t part) { (*static_cast<Function*>(callable))(part); }});
 }
 
-/// Splits [0, n) into blocks of `grain` and calls f(first, last) for each, in parallel. The split depends on n and grain only.
+/// Splits [0, n) into blocks of `grain` and calls f(first, last) for each, in parallel. The split depends on n and
+/// grain only.
 template <class F>
 void parallel_blocks(std::int64_t n, std::int64_t grain, F&& f) {
   const std::int64_t blocks = (n + grain - 1) / grain;

@@ -13,7 +13,8 @@
 
 namespace deepstruct {
 
-/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): four words from key and counter.
+/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): four words from key and
+/// counter.
 constexpr std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t low, std::uint64_t high) {
   std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
   std::array<std::uint32_t, 4> c{static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32),
@@ -30,8 +31,8 @@ constexpr std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t l
 
 namespace detail {
 
-// The library's own log, sin and cos in double: libm's differ between systems. Every product that meets a sum goes through
-// std::fma, so -ffp-contract cannot change a bit; accuracy is about 1e-15.
+// The library's own log, sin and cos in double: libm's differ between systems. Every product that meets a sum goes
+// through std::fma, so -ffp-contract cannot change a bit; accuracy is about 1e-15.
 
 /// Natural logarithm of x > 0: x = m·2^e, ln m = 2·artanh((m − 1)/(m + 1)) as a series.
 inline double exact_log(double x) {
@@ -51,17 +52,24 @@ inline double exact_log(double x) {
 /// {cos, sin} of 2π·word/2³².
 inline std::pair<double, double> exact_cos_sin(std::uint32_t word) {
   const std::uint32_t quadrant = (word + (1u << 29)) >> 30;
-  const double t = static_cast<double>(static_cast<std::int32_t>(word - (quadrant << 30))) * (6.283185307179586477 / 4294967296.0);
+  const double t =
+      static_cast<double>(static_cast<std::int32_t>(word - (quadrant << 30))) * (6.283185307179586477 / 4294967296.0);
   const double t2 = t * t, t3 = t * t2;
   double c = -1.0 / 87178291200, s = -1.0 / 1307674368000;
-  for (double k : {1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0}) c = std::fma(c, t2, k);
-  for (double k : {1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6}) s = std::fma(s, t2, k);
+  for (double k : {1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0})
+    c = std::fma(c, t2, k);
+  for (double k : {1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6})
+    s = std::fma(s, t2, k);
   s = std::fma(s, t3, t);
   switch (quadrant & 3) {
-    case 0: return {c, s};
-    case 1: return {-s, c};
-    case 2: return {-c, -s};
-    default: return {s, -c};
+    case 0:
+      return {c, s};
+    case 1:
+      return {-s, c};
+    case 2:
+      return {-c, -s};
+    default:
+      return {s, -c};
   }
 }
 
@@ -98,7 +106,8 @@ struct Draw {
 
 /// A random generator: a seed and a count of draws; its whole state is these two numbers.
 ///
-/// Each call takes one draw; what an array draw gives to element i depends on (seed, draw, i) only, never on threads or layout.
+/// Each call takes one draw; what an array draw gives to element i depends on (seed, draw, i) only, never on threads or
+/// layout.
 class Rng {
  public:
   explicit Rng(std::uint64_t seed = 0, std::uint64_t draws = 0) : seed_(seed), draws_(draws) {}

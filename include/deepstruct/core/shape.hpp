@@ -36,7 +36,8 @@ class Shape {
     for (int k = 0; k < rank_; ++k) {
       extent_[k] = extents[k];
       check(extent_[k] >= 0, "Shape: extents must not be negative (", extent_[k], ")");
-      check(extent_[k] == 0 || total <= max_elements / extent_[k], "Shape: too many elements (extent ", extent_[k], ")");
+      check(extent_[k] == 0 || total <= max_elements / extent_[k], "Shape: too many elements (extent ", extent_[k],
+            ")");
       if (extent_[k] > 1) total *= extent_[k];  // a 0 excuses no other extent
     }
   }

@@ -52,9 +52,8 @@ class Array {
   }
   static Array scalar(T value) { return full(Shape{}, value); }
   /// Uniform in [low, high], element i of row-major order from counter i of one draw.
-  static Array uniform(const Shape& shape, T low, T high, Rng& rng = default_rng())
-    requires std::is_floating_point_v<T>
-  {
+  static Array uniform(const Shape& shape, T low, T high,
+                       Rng& rng = default_rng()) requires std::is_floating_point_v<T> {
     check(low <= high, "Tensor::uniform: low must not exceed high (", low, " > ", high, ")");
     Array a(shape);
     const Draw d = rng.draw();
@@ -62,9 +61,8 @@ class Array {
     return a;
   }
   /// Normal with the given mean and standard deviation, counters as in uniform.
-  static Array normal(const Shape& shape, T mean = 0, T std = 1, Rng& rng = default_rng())
-    requires std::is_floating_point_v<T>
-  {
+  static Array normal(const Shape& shape, T mean = 0, T std = 1,
+                      Rng& rng = default_rng()) requires std::is_floating_point_v<T> {
     check(std >= 0, "Tensor::normal: the standard deviation must not be negative (", std, ")");
     Array a(shape);
     const Draw d = rng.draw();

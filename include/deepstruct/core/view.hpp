@@ -6,7 +6,8 @@
 
 namespace deepstruct {
 
-/// A matrix whose first index is innermost: entry (i0, i1) is data[i1 * ld + i0]. i0 runs over samples, or rows of a weight.
+/// A matrix whose first index is innermost: entry (i0, i1) is data[i1 * ld + i0]. i0 runs over samples, or rows of a
+/// weight.
 template <class T>
 struct matrix_view {
   T* data = nullptr;
@@ -15,11 +16,7 @@ struct matrix_view {
   std::int64_t ld = 0;
 
   T* col(std::int64_t i1) const { return data + i1 * ld; }
-  operator matrix_view<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, ld};
-  }
+  operator matrix_view<const T>() const requires(!std::is_const_v<T>) { return {data, rows, cols, ld}; }
 };
 
 /// A matrix with any two strides: entry (i0, i1) is data[i0 * s0 + i1 * s1].
@@ -33,15 +30,14 @@ struct strided_view {
   strided_view(T* data_, std::int64_t rows_, std::int64_t cols_, std::int64_t s0_, std::int64_t s1_)
       : data(data_), rows(rows_), cols(cols_), s0(s0_), s1(s1_) {}
   strided_view(matrix_view<T> m) : strided_view(m.data, m.rows, m.cols, 1, m.ld) {}
-  strided_view(matrix_view<std::remove_const_t<T>> m)
-    requires std::is_const_v<T>
+  strided_view(matrix_view<std::remove_const_t<T>> m) requires std::is_const_v<T>
       : strided_view(m.data, m.rows, m.cols, 1, m.ld) {}
 
   strided_view transposed() const { return {data, cols, rows, s1, s0}; }
 };
 
-/// The pattern of a sparse matrix [rows, cols]: entries start[r] … start[r + 1] of row r lie in columns col[k], ascending.
-/// `edge` maps position k to the edge id (CSR rank); null means k itself.
+/// The pattern of a sparse matrix [rows, cols]: entries start[r] … start[r + 1] of row r lie in columns col[k],
+/// ascending. `edge` maps position k to the edge id (CSR rank); null means k itself.
 struct csr_view {
   const std::int32_t* start = nullptr;
   const std::int32_t* col = nullptr;

@@ -36,24 +36,29 @@ inline constexpr std::array<const char*, 3> stored_names{"F32", "I32", "BOOL"};
 inline constexpr std::array<std::size_t, 3> stored_sizes{4, 4, 1};
 
 template <class T>
-StoredTensor stored(std::string name, StoredTensor::Type type, std::vector<std::int64_t> shape, std::span<const T> values) {
+StoredTensor stored(std::string name, StoredTensor::Type type, std::vector<std::int64_t> shape,
+                    std::span<const T> values) {
   StoredTensor t{std::move(name), type, std::move(shape), std::vector<std::byte>(values.size_bytes())};
   if (!values.empty()) std::memcpy(t.bytes.data(), values.data(), values.size_bytes());
   return t;
 }
 inline StoredTensor stored(std::string name, const Tensor& x) {
   const std::vector<float> values = x.to_vector();
-  return stored<float>(std::move(name), StoredTensor::Type::f32, {x.shape().extents().begin(), x.shape().extents().end()}, values);
+  return stored<float>(std::move(name), StoredTensor::Type::f32,
+                       {x.shape().extents().begin(), x.shape().extents().end()}, values);
 }
 
 template <class T>
 std::vector<T> values_of(const StoredTensor& t, StoredTensor::Type type) {
-  check(t.type == type, "load: array has another element type (", t.name, ": ", stored_names[static_cast<std::size_t>(t.type)], ")");
+  check(t.type == type, "load: array has another element type (", t.name, ": ",
+        stored_names[static_cast<std::size_t>(t.type)], ")");
   std::vector<T> values(t.bytes.size() / sizeof(T));
   if (!values.empty()) std::memcpy(values.data(), t.bytes.data(), t.bytes.size());
   return values;
 }
-inline Tensor tensor_of(const StoredTensor& t) { return Tensor::from(Shape(t.shape), values_of<float>(t, StoredTensor::Type::f32)); }
+inline Tensor tensor_of(const StoredTensor& t) {
+  return Tensor::from(Shape(t.shape), values_of<float>(t, StoredTensor::Type::f32));
+}
 
 }  // namespace detail
 
@@ -63,7 +68,9 @@ inline std::vector<std::byte> safetensors_bytes(const StoredTensors& content) {
   if (!content.metadata.empty()) header["__metadata__"] = content.metadata;
   std::size_t offset = 0;
   for (const StoredTensor& t : content.tensors) {
-    header[t.name] = {{"dtype", detail::stored_names[static_cast<std::size_t>(t.type)]}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes.size()}}};
+    header[t.name] = {{"dtype", detail::stored_names[static_cast<std::size_t>(t.type)]},
+                      {"shape", t.shape},
+                      {"data_offsets", {offset, offset + t.bytes.size()}}};
     offset += t.bytes.size();
   }
   std::string text = header.dump();
@@ -80,13 +87,14 @@ inline std::vector<std::byte> safetensors_bytes(const StoredTensors& content) {
   return bytes;
 }
 
-/// Reads a safetensors file of F32, I32 and BOOL arrays; throws on anything that is not exactly one, and allocates no more than
-/// the bytes hold.
+/// Reads a safetensors file of F32, I32 and BOOL arrays; throws on anything that is not exactly one, and allocates no
+/// more than the bytes hold.
 inline StoredTensors parse_safetensors(std::span<const std::byte> bytes) {
   check(bytes.size() >= 8, "safetensors: the file is cut off (", bytes.size(), " bytes)");
   std::uint64_t length = 0;
   for (int k = 0; k < 8; ++k) length |= std::to_integer<std::uint64_t>(bytes[static_cast<std::size_t>(k)]) << (8 * k);
-  check(length <= 100'000'000 && length <= bytes.size() - 8, "safetensors: the header is longer than the file or 100 MB (", length, " of ", bytes.size() - 8, " bytes)");
+  check(length <= 100'000'000 && length <= bytes.size() - 8,
+        "safetensors: the header is longer than the file or 100 MB (", length, " of ", bytes.size() - 8, " bytes)");
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
   const std::span<const std::byte> data = bytes.subspan(8 + length);
   StoredTensors content;
@@ -110,12 +118,14 @@ inline StoredTensors parse_safetensors(std::span<const std::byte> bytes) {
       t.shape = entry.at("shape").get<std::vector<std::int64_t>>();
       std::uint64_t size = detail::stored_sizes[k];
       for (std::int64_t n : t.shape) {
-        check(n >= 0 && (n == 0 || size <= data.size() / static_cast<std::uint64_t>(n)), "safetensors: an array is larger than the file (", name, ")");
+        check(n >= 0 && (n == 0 || size <= data.size() / static_cast<std::uint64_t>(n)),
+              "safetensors: an array is larger than the file (", name, ")");
         size *= static_cast<std::uint64_t>(n);
       }
       const auto ends = entry.at("data_offsets").get<std::array<std::uint64_t, 2>>();
-      check(ends[0] <= ends[1] && ends[1] <= data.size() && ends[1] - ends[0] == size, "safetensors: offsets do not fit the array or the file (",
-            name, ": ", ends[0], " to ", ends[1], " for ", size, " of ", data.size(), " bytes)");
+      check(ends[0] <= ends[1] && ends[1] <= data.size() && ends[1] - ends[0] == size,
+            "safetensors: offsets do not fit the array or the file (", name, ": ", ends[0], " to ", ends[1], " for ",
+            size, " of ", data.size(), " bytes)");
       const auto part = data.subspan(ends[0], size);
       t.bytes.assign(part.begin(), part.end());
       found.emplace_back(ends[0], std::move(t));
@@ -126,7 +136,8 @@ inline StoredTensors parse_safetensors(std::span<const std::byte> bytes) {
   } catch (const nlohmann::json::exception& e) {
     fail("safetensors: the header is damaged (", e.what(), ")");
   }
-  check(expected == data.size(), "safetensors: arrays do not fill the file (", expected, " of ", data.size(), " bytes)");
+  check(expected == data.size(), "safetensors: arrays do not fill the file (", expected, " of ", data.size(),
+        " bytes)");
   return content;
 }
 
@@ -147,12 +158,13 @@ inline void write_whole_file(const std::filesystem::path& path, std::span<const 
 
 /// Options of save.
 struct SaveOptions {
-  bool slots = true;                                ///< what optimizers remember too, so that training can go on
+  bool slots = true;                                 ///< what optimizers remember too, so that training can go on
   std::map<std::string, std::string> metadata = {};  ///< text to keep with the model
 };
 
-/// Everything a checkpoint of the model holds. Names are those of a PyTorch state_dict; a packed weight is its CSR matrix
-/// name.indptr, name.indices, name.values; a mask that is full everywhere is not stored; slots are optimizer.<name>.<slot>.
+/// Everything a checkpoint of the model holds. Names are those of a PyTorch state_dict; a packed weight is its CSR
+/// matrix name.indptr, name.indices, name.values; a mask that is full everywhere is not stored; slots are
+/// optimizer.<name>.<slot>.
 template <class M>
 StoredTensors stored_state(const M& model, const SaveOptions& options = {}) {
   StoredTensors content;
@@ -182,13 +194,15 @@ StoredTensors stored_state(const M& model, const SaveOptions& options = {}) {
         out.push_back(detail::stored(name, p.value()));
       }
       if (slots)
-        for (const Param::Slot& s : p.slots()) out.push_back(detail::stored("optimizer." + name + "." + s.name, s.value));
+        for (const Param::Slot& s : p.slots())
+          out.push_back(detail::stored("optimizer." + name + "." + s.name, s.value));
     }
     void operator()(const Path& path, const Mask& m) const {
       const auto layer = layers.find(path.str());
       if (m.is_full() || (layer != layers.end() && layer->second->packed())) return;
       std::vector<std::uint8_t> flags(static_cast<std::size_t>(m.rows() * m.cols()));
-      m.for_each([&](std::int32_t, std::int64_t r, std::int64_t c) { flags[static_cast<std::size_t>(r * m.cols() + c)] = 1; });
+      m.for_each(
+          [&](std::int32_t, std::int64_t r, std::int64_t c) { flags[static_cast<std::size_t>(r * m.cols() + c)] = 1; });
       out.push_back(detail::stored<std::uint8_t>(path.str(), StoredTensor::Type::boolean, {m.rows(), m.cols()}, flags));
     }
     void operator()(const Path& path, const Tensor& t) const { out.push_back(detail::stored(path.str(), t)); }
@@ -197,12 +211,13 @@ StoredTensors stored_state(const M& model, const SaveOptions& options = {}) {
   return content;
 }
 
-/// Fills a model of the same structure; masked layers take the storage that was saved. Throws, and leaves the model unchanged,
-/// unless every array the model needs is there in its shape and nothing is left over.
+/// Fills a model of the same structure; masked layers take the storage that was saved. Throws, and leaves the model
+/// unchanged, unless every array the model needs is there in its shape and nothing is left over.
 template <class M>
 void restore_state(M& model, const StoredTensors& content) {
   std::map<std::string, const StoredTensor*> open;
-  for (const StoredTensor& t : content.tensors) check(open.emplace(t.name, &t).second, "load: array is there twice (", t.name, ")");
+  for (const StoredTensor& t : content.tensors)
+    check(open.emplace(t.name, &t).second, "load: array is there twice (", t.name, ")");
   const auto take = [&](const std::string& name) -> const StoredTensor& {
     const auto found = open.find(name);
     check(found != open.end(), "load: array is missing (", name, ")");
@@ -232,9 +247,11 @@ void restore_state(M& model, const StoredTensors& content) {
       } else if (const StoredTensor& t = take(name + "_mask"); t.type == StoredTensor::Type::f32) {
         layer.set_soft_mask(detail::tensor_of(t));
       } else {
-        check(t.shape == std::vector<std::int64_t>{layer.out_features(), layer.in_features()}, "load: mask has another shape (", t.name, ")");
+        check(t.shape == std::vector<std::int64_t>{layer.out_features(), layer.in_features()},
+              "load: mask has another shape (", t.name, ")");
         const auto flags = detail::values_of<std::uint8_t>(t, StoredTensor::Type::boolean);
-        for (std::uint8_t f : flags) check(f <= 1, "load: a mask entry is neither 0 nor 1 (", t.name, ": ", int{f}, ")");
+        for (std::uint8_t f : flags)
+          check(f <= 1, "load: a mask entry is neither 0 nor 1 (", t.name, ": ", int{f}, ")");
         layer.set_mask(Mask::where(layer.out_features(), layer.in_features(), [&](std::int64_t r, std::int64_t c) {
           return flags[static_cast<std::size_t>(r * layer.in_features() + c)] != 0;
         }));
@@ -251,7 +268,8 @@ void restore_state(M& model, const StoredTensors& content) {
     for (auto it = open.lower_bound(prefix); it != open.end() && it->first.starts_with(prefix);) {
       Tensor value = detail::tensor_of(*it->second);
       const std::string slot = it->first.substr(prefix.size());
-      check(value.shape() == p.shape(), "load: optimizer state has another shape than its parameter (", it->first, ": ", value.shape(), " and ", p.shape(), ")");
+      check(value.shape() == p.shape(), "load: optimizer state has another shape than its parameter (", it->first, ": ",
+            value.shape(), " and ", p.shape(), ")");
       p.slot(slot) = std::move(value);
       it = open.erase(it);
     }
@@ -265,8 +283,8 @@ template <class M>
 void save(const M& model, const std::filesystem::path& path, const SaveOptions& options = {}) {
   write_whole_file(path, safetensors_bytes(stored_state(model, options)));
 }
-/// Reads what save() wrote into a model of the same structure; returns the metadata. Throws on a missing, damaged or foreign
-/// file and leaves the model unchanged then.
+/// Reads what save() wrote into a model of the same structure; returns the metadata. Throws on a missing, damaged or
+/// foreign file and leaves the model unchanged then.
 template <class M>
 std::map<std::string, std::string> load(M& model, const std::filesystem::path& path) {
   const StoredTensors content = parse_safetensors(read_plain_file(path));

@@ -1,9 +1,11 @@
-// The contract of all kernels on one page: what each one computes. Definitions: X.hpp (threads) and X.inl (SIMD bodies).
+// The contract of all kernels on one page: what each one computes. Definitions: X.hpp (threads) and X.inl (SIMD
+// bodies).
 //
-// Kernels work on views: no allocation, no checks, no gradients. All overwrite their results (add_into and scatter_add add).
-// Matrices are [samples, features] with the sample innermost (core/view.hpp). Plain pointers are whole storages of a Tensor:
-// `n` counts elements with padding, and up to one 64-byte line behind them may be loaded, or stored where it is padding.
-// What is in padding never reaches a result. The tag names the device; a CUDA kernel has the same arguments after its tag.
+// Kernels work on views: no allocation, no checks, no gradients. All overwrite their results (add_into and scatter_add
+// add). Matrices are [samples, features] with the sample innermost (core/view.hpp). Plain pointers are whole storages
+// of a Tensor: `n` counts elements with padding, and up to one 64-byte line behind them may be loaded, or stored where
+// it is padding. What is in padding never reaches a result. The tag names the device; a CUDA kernel has the same
+// arguments after its tag.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +34,11 @@ inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float
 template <class Op>  // y = Op over the reduced loops (add, maximum, minimum); in double beyond 4096 terms
 void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& reduced);
 // y = position of the greatest sign·x of n at distance `stride`, the first of equals, NaN first of all
-inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride, float sign);
+inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride,
+                   float sign);
 // y[j] = Σ_{i ≤ j} x[i] of n at the given distances, in double
-inline void cumsum(cpu, const float* x, float* y, const nest<2>& kept, std::int64_t n, std::int64_t x_stride, std::int64_t y_stride);
+inline void cumsum(cpu, const float* x, float* y, const nest<2>& kept, std::int64_t n, std::int64_t x_stride,
+                   std::int64_t y_stride);
 
 // move
 // y = x; operands: y, x
@@ -44,7 +48,8 @@ inline void reshape(cpu, matrix_view<const float> x, matrix_view<float> y);
 // y = x[… + index·stride]; operands: y, x, index
 inline void gather(cpu, const float* x, const std::int32_t* index, float* y, const nest<3>& n, std::int64_t stride);
 // dx[… + index·stride] += dy, in loop order
-inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* dx, const nest<3>& n, std::int64_t stride);
+inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* dx, const nest<3>& n,
+                        std::int64_t stride);
 // values[e] = w(r, c) of every edge e = (r, c)
 inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* values);
 // w(r, c) = values[e] of every edge, 0 elsewhere
@@ -58,24 +63,26 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
 // out(r, c) = Σ_b a[b, r]·b[b, c]; in double beyond 4096 samples
 inline void gemm_t(cpu, matrix_view<const float> a, matrix_view<const float> b, strided_view<float> out);
 // y = Σ_k a[… + k·a_term]·b[… + k·b_term] in double; operands: y, a, b
-inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms, std::int64_t a_term,
-                  std::int64_t b_term);
+inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms,
+                         std::int64_t a_term, std::int64_t b_term);
 
 // sparse: m by rows gives y, m by columns (Mask::csc) gives dx.
 // y[b, r] = Σ_{(r, c) ∈ m} values[edge]·x[b, c] + bias[r]
-inline void sparse_linear(cpu, csr_view m, const float* values, matrix_view<const float> x, const float* bias, matrix_view<float> y);
+inline void sparse_linear(cpu, csr_view m, const float* values, matrix_view<const float> x, const float* bias,
+                          matrix_view<float> y);
 // dw[e] = Σ_b dy[b, r]·x[b, c] of every edge e = (r, c); in double beyond 4096 samples
 inline void sparse_linear_dw(cpu, csr_view m, matrix_view<const float> dy, matrix_view<const float> x, float* dw);
 
 // normalize
 // y = softmax of x (or its logarithm) over `terms` columns at distance `inner`
-inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::int64_t terms, std::int64_t inner, bool logarithm);
+inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::int64_t terms, std::int64_t inner,
+                    bool logarithm);
 // y = (x − mean)·rstd·w + b per sample and group of columns; writes mean and rstd = 1/√(var + eps), [samples, groups]
-inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y, matrix_view<float> mean,
-                matrix_view<float> rstd, float eps);
+inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y,
+                       matrix_view<float> mean, matrix_view<float> rstd, float eps);
 // dx = rstd·(g − mean(g) − x̂·mean(g·x̂)), g = dy·w, x̂ = (x − mean)·rstd
-inline void layer_norm_dx(cpu, matrix_view<const float> dy, matrix_view<const float> x, const float* w, matrix_view<const float> mean,
-                   matrix_view<const float> rstd, matrix_view<float> dx);
+inline void layer_norm_dx(cpu, matrix_view<const float> dy, matrix_view<const float> x, const float* w,
+                          matrix_view<const float> mean, matrix_view<const float> rstd, matrix_view<float> dx);
 
 // update: the optimizer steps of train/optimizer.hpp; pointers to slots that the rule does not use are null.
 struct sgd_rule {
@@ -96,8 +103,10 @@ struct adagrad_rule {
   float lr, eps, weight_decay;
 };
 inline void sgd_step(cpu, float* w, const float* g, float* momentum, std::int64_t n, sgd_rule rule);
-inline void adam_step(cpu, float* w, const float* g, float* m, float* v, float* largest, std::int64_t n, adam_rule rule);
-inline void rmsprop_step(cpu, float* w, const float* g, float* v, float* mean, float* momentum, std::int64_t n, rmsprop_rule rule);
+inline void adam_step(cpu, float* w, const float* g, float* m, float* v, float* largest, std::int64_t n,
+                      adam_rule rule);
+inline void rmsprop_step(cpu, float* w, const float* g, float* v, float* mean, float* momentum, std::int64_t n,
+                         rmsprop_rule rule);
 inline void adagrad_step(cpu, float* w, const float* g, float* v, std::int64_t n, adagrad_rule rule);
 
 }  // namespace deepstruct::kernels

@@ -117,9 +117,9 @@ void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
 }
 
 inline void add_into(cpu, const float* x, float* y, std::int64_t n) {
-  const auto body =
-      simd::pick(&baseline::zip_run<fn::add>, &avx2::zip_run<fn::add>, &avx512::zip_run<fn::add>);
-  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) { body(x + i, y + i, y + i, end - i, 1, 1); });
+  const auto body = simd::pick(&baseline::zip_run<fn::add>, &avx2::zip_run<fn::add>, &avx512::zip_run<fn::add>);
+  parallel_blocks(n, elementwise_grain,
+                  [&](std::int64_t i, std::int64_t end) { body(x + i, y + i, y + i, end - i, 1, 1); });
 }
 
 inline void select(cpu, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n) {

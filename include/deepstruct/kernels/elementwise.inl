@@ -6,13 +6,19 @@
 [[gnu::always_inline]] inline f32 df(fn::relu, f32 x, f32, float, float) { return x > 0.0f ? splat(1.0f) : f32{}; }
 
 [[gnu::always_inline]] inline f32 f(fn::leaky_relu, f32 x, float a, float) { return x > 0.0f ? x : x * a; }
-[[gnu::always_inline]] inline f32 df(fn::leaky_relu, f32 x, f32, float a, float) { return x > 0.0f ? splat(1.0f) : splat(a); }
+[[gnu::always_inline]] inline f32 df(fn::leaky_relu, f32 x, f32, float a, float) {
+  return x > 0.0f ? splat(1.0f) : splat(a);
+}
 
 [[gnu::always_inline]] inline f32 f(fn::clamp, f32 x, float a, float b) { return clamp_high(clamp_low(x, a), b); }
-[[gnu::always_inline]] inline f32 df(fn::clamp, f32 x, f32, float a, float b) { return ((x >= a) & (x <= b)) ? splat(1.0f) : f32{}; }
+[[gnu::always_inline]] inline f32 df(fn::clamp, f32 x, f32, float a, float b) {
+  return ((x >= a) & (x <= b)) ? splat(1.0f) : f32{};
+}
 
 [[gnu::always_inline]] inline f32 f(fn::hardtanh, f32 x, float a, float b) { return clamp_high(clamp_low(x, a), b); }
-[[gnu::always_inline]] inline f32 df(fn::hardtanh, f32 x, f32, float a, float b) { return ((x > a) & (x < b)) ? splat(1.0f) : f32{}; }
+[[gnu::always_inline]] inline f32 df(fn::hardtanh, f32 x, f32, float a, float b) {
+  return ((x > a) & (x < b)) ? splat(1.0f) : f32{};
+}
 
 [[gnu::always_inline]] inline f32 f(fn::tanh, f32 x, float, float) { return tanh(x); }
 [[gnu::always_inline]] inline f32 df(fn::tanh, f32, f32 y, float, float) { return 1.0f - y * y; }
@@ -27,7 +33,9 @@
 }
 
 // x·Φ(x); Φ(x) = ½·erfc(−x/√2) keeps its relative accuracy in the left tail.
-[[gnu::always_inline]] inline f32 f(fn::gelu, f32 x, float, float) { return x * 0.5f * each_lane(x * -0.70710678f, scalar::erfc); }
+[[gnu::always_inline]] inline f32 f(fn::gelu, f32 x, float, float) {
+  return x * 0.5f * each_lane(x * -0.70710678f, scalar::erfc);
+}
 [[gnu::always_inline]] inline f32 df(fn::gelu, f32 x, f32, float, float) {
   return 0.5f * each_lane(x * -0.70710678f, scalar::erfc) + x * 0.39894228f * exp(x * x * -0.5f);
 }
@@ -42,15 +50,23 @@
 }
 
 // ln(1 + e^(ax))/a, and x itself where ax > b
-[[gnu::always_inline]] inline f32 f(fn::softplus, f32 x, float a, float b) { return x * a > b ? x : softplus(x * a) / a; }
-[[gnu::always_inline]] inline f32 df(fn::softplus, f32 x, f32, float a, float b) { return x * a > b ? splat(1.0f) : sigmoid(x * a); }
+[[gnu::always_inline]] inline f32 f(fn::softplus, f32 x, float a, float b) {
+  return x * a > b ? x : softplus(x * a) / a;
+}
+[[gnu::always_inline]] inline f32 df(fn::softplus, f32 x, f32, float a, float b) {
+  return x * a > b ? splat(1.0f) : sigmoid(x * a);
+}
 
 [[gnu::always_inline]] inline f32 f(fn::logsigmoid, f32 x, float, float) { return -softplus(-x); }
 [[gnu::always_inline]] inline f32 df(fn::logsigmoid, f32 x, f32, float, float) { return sigmoid(-x); }
 
 // b·x above 0, a·b·(eˣ − 1) below
-[[gnu::always_inline]] inline f32 f(fn::elu, f32 x, float a, float b) { return x > 0.0f ? x * b : expm1_negative(clamp_high(x, 0.0f)) * (a * b); }
-[[gnu::always_inline]] inline f32 df(fn::elu, f32 x, f32, float a, float b) { return x > 0.0f ? splat(b) : exp(x) * (a * b); }
+[[gnu::always_inline]] inline f32 f(fn::elu, f32 x, float a, float b) {
+  return x > 0.0f ? x * b : expm1_negative(clamp_high(x, 0.0f)) * (a * b);
+}
+[[gnu::always_inline]] inline f32 df(fn::elu, f32 x, f32, float a, float b) {
+  return x > 0.0f ? splat(b) : exp(x) * (a * b);
+}
 
 [[gnu::always_inline]] inline f32 f(fn::softsign, f32 x, float, float) { return x / (1.0f + abs(x)); }
 [[gnu::always_inline]] inline f32 df(fn::softsign, f32 x, f32, float, float) {
@@ -120,8 +136,7 @@ inline void map(const float* x, float* y, std::int64_t n, float a, float b) {
 /// dx[i] = dy[i]·f'(x[i]).
 template <class Op>
 inline void map_grad(const float* dy, const float* x, const float* y, float* dx, std::int64_t n, float a, float b) {
-  for (std::int64_t i = 0; i < n; i += width)
-    store(dx + i, load(dy + i) * df(Op{}, load(x + i), load(y + i), a, b));
+  for (std::int64_t i = 0; i < n; i += width) store(dx + i, load(dy + i) * df(Op{}, load(x + i), load(y + i), a, b));
 }
 
 /// n <= width elements of p at distance s.

@@ -17,18 +17,20 @@
 
 namespace deepstruct::kernels {
 
-inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, const float* bias, matrix_view<float> y) {
+inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, const float* bias,
+                 matrix_view<float> y) {
   const auto body = simd::pick(&baseline::gemm, &avx2::gemm, &avx512::gemm);
   const auto grain = [](std::int64_t work_per_row) {  // multiples of the register tile, at least some 10 µs of work
     return 6 * std::max<std::int64_t>(1, (1 << 19) / std::max<std::int64_t>(1, 6 * work_per_row));
   };
   if (x.rows < 16 && x.rows < w.rows && w.s0 == 1)  // few samples: lanes over the rows of w instead
-    return parallel_blocks(w.rows, std::max<std::int64_t>(64, grain(x.rows * x.cols) / 64 * 64), [&](std::int64_t o, std::int64_t end) {
-      body({w.data + o, end - o, w.cols, w.s1}, x.data, 1, x.ld, x.rows, nullptr, y.data + o * y.ld, y.ld, 1);
-      if (!bias) return;
-      for (; o < end; ++o)
-        for (std::int64_t b = 0; b < x.rows; ++b) y.col(o)[b] += bias[o];
-    });
+    return parallel_blocks(
+        w.rows, std::max<std::int64_t>(64, grain(x.rows * x.cols) / 64 * 64), [&](std::int64_t o, std::int64_t end) {
+          body({w.data + o, end - o, w.cols, w.s1}, x.data, 1, x.ld, x.rows, nullptr, y.data + o * y.ld, y.ld, 1);
+          if (!bias) return;
+          for (; o < end; ++o)
+            for (std::int64_t b = 0; b < x.rows; ++b) y.col(o)[b] += bias[o];
+        });
   parallel_blocks(w.rows, grain(x.rows * x.cols), [&](std::int64_t o, std::int64_t end) {
     body(x, w.data + o * w.s0, w.s0, w.s1, end - o, bias ? bias + o : nullptr, y.data + o * y.ld, 1, y.ld);
   });
@@ -40,18 +42,21 @@ inline void gemm_t(cpu, matrix_view<const float> a, matrix_view<const float> b, 
   parallel_blocks(b.cols, grain, [&](std::int64_t first, std::int64_t last) { body(a, b, out, first, last); });
 }
 
-inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms, std::int64_t a_term, std::int64_t b_term) {
+inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms,
+                         std::int64_t a_term, std::int64_t b_term) {
   const std::int64_t runs = n.extent[1] * n.extent[2] * n.extent[3];
-  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, n.extent[0] * terms)), [&](std::int64_t first, std::int64_t last) {
-    for_each_run(n, first, last, [&](const std::int64_t* at) {
-      for (std::int64_t i = 0; i < n.extent[0]; ++i) {
-        const float *left = a + at[1] + i * n.stride[1][0], *right = b + at[2] + i * n.stride[2][0];
-        double total = 0;
-        for (std::int64_t k = 0; k < terms; ++k) total += double{left[k * a_term]} * double{right[k * b_term]};
-        y[at[0] + i * n.stride[0][0]] = static_cast<float>(total);
-      }
-    });
-  });
+  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, n.extent[0] * terms)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for_each_run(n, first, last, [&](const std::int64_t* at) {
+                      for (std::int64_t i = 0; i < n.extent[0]; ++i) {
+                        const float *left = a + at[1] + i * n.stride[1][0], *right = b + at[2] + i * n.stride[2][0];
+                        double total = 0;
+                        for (std::int64_t k = 0; k < terms; ++k)
+                          total += double{left[k * a_term]} * double{right[k * b_term]};
+                        y[at[0] + i * n.stride[0][0]] = static_cast<float>(total);
+                      }
+                    });
+                  });
 }
 
 }  // namespace deepstruct::kernels

@@ -1,14 +1,14 @@
 // Bodies of the dense kernels: register tiles of rows × vectors. Included once per instruction set.
 
-inline constexpr int gemm_rows = 6;                     // 6 × 4 accumulators fill the 32 registers of AVX-512, 6 × 2 the 16 of AVX2
+inline constexpr int gemm_rows = 6;  // 6 × 4 accumulators fill the 32 registers of AVX-512, 6 × 2 the 16 of AVX2
 inline constexpr int gemm_vectors = width == 16 ? 4 : 2;
 inline constexpr std::int64_t gemm_depth = 512;  // terms per pass: 512 × 64 samples of x are 128 KiB and stay in L2
 
 /// y[lane, o] (+)= Σ_i x[lane, i]·w(o, i) for rows o … o + Rows and Vectors·width lanes from `lane` on.
 template <int Rows, int Vectors>
-[[gnu::always_inline]] inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int64_t w0, std::int64_t w1,
-                                             std::int64_t depth, const float* bias, bool first, float* y, std::int64_t y_lane,
-                                             std::int64_t y_row, std::int64_t lanes) {
+[[gnu::always_inline]] inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int64_t w0,
+                                             std::int64_t w1, std::int64_t depth, const float* bias, bool first,
+                                             float* y, std::int64_t y_lane, std::int64_t y_row, std::int64_t lanes) {
   f32 sum[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
@@ -44,21 +44,24 @@ template <int Rows, int Vectors>
 }
 
 template <int Vectors>
-inline void gemm_panel(const float* x, std::int64_t ldx, const float* w, std::int64_t w0, std::int64_t w1, std::int64_t rows,
-                       std::int64_t depth, const float* bias, bool first, float* y, std::int64_t y_lane, std::int64_t y_row,
-                       std::int64_t lanes) {
+inline void gemm_panel(const float* x, std::int64_t ldx, const float* w, std::int64_t w0, std::int64_t w1,
+                       std::int64_t rows, std::int64_t depth, const float* bias, bool first, float* y,
+                       std::int64_t y_lane, std::int64_t y_row, std::int64_t lanes) {
   std::int64_t o = 0;
   for (; o + gemm_rows <= rows; o += gemm_rows)
-    gemm_tile<gemm_rows, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row, y_lane, y_row, lanes);
+    gemm_tile<gemm_rows, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row,
+                                  y_lane, y_row, lanes);
   for (; o + 2 <= rows; o += 2)
-    gemm_tile<2, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row, y_lane, y_row, lanes);
+    gemm_tile<2, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row, y_lane,
+                          y_row, lanes);
   for (; o < rows; ++o)
-    gemm_tile<1, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row, y_lane, y_row, lanes);
+    gemm_tile<1, Vectors>(x, ldx, w + o * w0, w0, w1, depth, bias ? bias + o : nullptr, first, y + o * y_row, y_lane,
+                          y_row, lanes);
 }
 
 /// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o] for o in [0, rows); entry (b, o) of y lies at y[b·y_lane + o·y_row].
-inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, std::int64_t w1, std::int64_t rows, const float* bias,
-                 float* y, std::int64_t y_lane, std::int64_t y_row) {
+inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, std::int64_t w1, std::int64_t rows,
+                 const float* bias, float* y, std::int64_t y_lane, std::int64_t y_row) {
   for (std::int64_t lane = 0; lane < x.rows;) {
     const std::int64_t left = x.rows - lane;
     const bool wide = left > (gemm_vectors - 1) * width;
@@ -66,9 +69,11 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
     do {
       const std::int64_t depth = x.cols - i < gemm_depth ? x.cols - i : gemm_depth;
       if (wide)
-        gemm_panel<gemm_vectors>(x.data + lane + i * x.ld, x.ld, w + i * w1, w0, w1, rows, depth, bias, i == 0, y + lane * y_lane, y_lane, y_row, left);
+        gemm_panel<gemm_vectors>(x.data + lane + i * x.ld, x.ld, w + i * w1, w0, w1, rows, depth, bias, i == 0,
+                                 y + lane * y_lane, y_lane, y_row, left);
       else
-        gemm_panel<1>(x.data + lane + i * x.ld, x.ld, w + i * w1, w0, w1, rows, depth, bias, i == 0, y + lane * y_lane, y_lane, y_row, left);
+        gemm_panel<1>(x.data + lane + i * x.ld, x.ld, w + i * w1, w0, w1, rows, depth, bias, i == 0, y + lane * y_lane,
+                      y_lane, y_row, left);
       i += depth;
     } while (i < x.cols);
     lane += wide ? gemm_vectors * width : width;
@@ -77,8 +82,8 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
 
 /// out(r, c) = Σ_b a[b, r]·b[b, c] of Rows × Cols columns; float32 within 4096 samples, double beyond.
 template <int Rows, int Cols>
-inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t samples, float* out,
-                        std::int64_t s0, std::int64_t s1) {
+inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t samples,
+                        float* out, std::int64_t s0, std::int64_t s1) {
   double total[Rows][Cols] = {};
   for (std::int64_t begin = 0; begin < samples; begin += 4096) {
     const std::int64_t end = samples - begin < 4096 ? samples : begin + 4096;
@@ -98,7 +103,8 @@ inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::i
     for (int r = 0; r < Rows; ++r)
       for (int c = 0; c < Cols; ++c) {
         total[r][c] += static_cast<double>(lane_sum(reinterpret_cast<float*>(&sum[r][c])));
-        for (std::int64_t k = s; k < end; ++k) total[r][c] += static_cast<double>(a[r * lda + k]) * static_cast<double>(b[c * ldb + k]);
+        for (std::int64_t k = s; k < end; ++k)
+          total[r][c] += static_cast<double>(a[r * lda + k]) * static_cast<double>(b[c * ldb + k]);
       }
   }
   for (int r = 0; r < Rows; ++r)
@@ -106,7 +112,8 @@ inline void gemm_t_tile(const float* a, std::int64_t lda, const float* b, std::i
 }
 
 /// out(r, c) = Σ_b a[b, r]·b[b, c] for columns c in [first, last).
-inline void gemm_t(matrix_view<const float> a, matrix_view<const float> b, strided_view<float> out, std::int64_t first, std::int64_t last) {
+inline void gemm_t(matrix_view<const float> a, matrix_view<const float> b, strided_view<float> out, std::int64_t first,
+                   std::int64_t last) {
   for (std::int64_t c = first; c < last;) {
     const bool four = c + 4 <= last;
     for (std::int64_t r = 0; r < a.cols;) {

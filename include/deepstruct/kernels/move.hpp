@@ -10,15 +10,16 @@ namespace deepstruct::kernels {
 inline void copy(cpu, const float* x, float* y, const nest<2>& n) {
   const std::int64_t run = n.extent[0], runs = n.extent[1] * n.extent[2] * n.extent[3];
   const std::int64_t to = n.stride[0][0], from = n.stride[1][0];
-  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, run)), [&](std::int64_t first, std::int64_t last) {
-    for_each_run(n, first, last, [&](const std::int64_t* at) {
-      if (to == 1 && from == 1) {
-        std::copy_n(x + at[1], run, y + at[0]);
-        return;
-      }
-      for (std::int64_t i = 0; i < run; ++i) y[at[0] + i * to] = x[at[1] + i * from];
-    });
-  });
+  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, run)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for_each_run(n, first, last, [&](const std::int64_t* at) {
+                      if (to == 1 && from == 1) {
+                        std::copy_n(x + at[1], run, y + at[0]);
+                        return;
+                      }
+                      for (std::int64_t i = 0; i < run; ++i) y[at[0] + i * to] = x[at[1] + i * from];
+                    });
+                  });
 }
 
 /// The shapes' rows: a matrix [extent 0, rows] read in row-major order.
@@ -42,7 +43,8 @@ inline void gather(cpu, const float* x, const std::int32_t* index, float* y, con
   });
 }
 
-inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* dx, const nest<3>& n, std::int64_t stride) {
+inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* dx, const nest<3>& n,
+                        std::int64_t stride) {
   for_each_run(n, 0, n.extent[1] * n.extent[2] * n.extent[3], [&](const std::int64_t* at) {
     for (std::int64_t i = 0; i < n.extent[0]; ++i)
       dx[at[1] + i * n.stride[1][0] + index[at[2] + i * n.stride[2][0]] * stride] += dy[at[0] + i * n.stride[0][0]];
@@ -50,18 +52,22 @@ inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* 
 }
 
 inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* values) {
-  parallel_blocks(mask.rows, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, mask.cols)), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t r = first; r < last; ++r)
-      for (std::int32_t e = mask.start[r]; e < mask.start[r + 1]; ++e) values[e] = w.col(mask.col[e])[r];
-  });
+  parallel_blocks(mask.rows, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, mask.cols)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for (std::int64_t r = first; r < last; ++r)
+                      for (std::int32_t e = mask.start[r]; e < mask.start[r + 1]; ++e)
+                        values[e] = w.col(mask.col[e])[r];
+                  });
 }
 
 inline void place_edges(cpu, const float* values, csr_view mask, matrix_view<float> w) {
   std::fill_n(w.data, w.cols * w.ld, 0.0f);
-  parallel_blocks(mask.rows, std::max<std::int64_t>(16, elementwise_grain / std::max<std::int64_t>(1, mask.cols)), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t r = first; r < last; ++r)
-      for (std::int32_t e = mask.start[r]; e < mask.start[r + 1]; ++e) w.col(mask.col[e])[r] = values[e];
-  });
+  parallel_blocks(mask.rows, std::max<std::int64_t>(16, elementwise_grain / std::max<std::int64_t>(1, mask.cols)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for (std::int64_t r = first; r < last; ++r)
+                      for (std::int32_t e = mask.start[r]; e < mask.start[r + 1]; ++e)
+                        w.col(mask.col[e])[r] = values[e];
+                  });
 }
 
 inline void remap(cpu, const float* x, const std::int32_t* index, float* y, std::int64_t n) {

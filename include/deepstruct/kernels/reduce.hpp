@@ -38,7 +38,9 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
     for_each_run(kept, first, last, [&](const std::int64_t* at) {
       if (lanes) {
         const auto body = simd::pick(&baseline::reduce_lanes<Op>, &avx2::reduce_lanes<Op>, &avx512::reduce_lanes<Op>);
-        const int width = simd::active() == simd::Isa::avx512 ? avx512::width : simd::active() == simd::Isa::avx2 ? avx2::width : baseline::width;
+        const int width = simd::active() == simd::Isa::avx512 ? avx512::width
+                          : simd::active() == simd::Isa::avx2 ? avx2::width
+                                                              : baseline::width;
         for (std::int64_t i = 0; i < run; i += width)
           body(x + at[1] + i, reduced, y + at[0] + i, std::min<std::int64_t>(width, run - i));
         return;
@@ -61,24 +63,27 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
   });
 }
 
-inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride, float sign) {
+inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride,
+                   float sign) {
   const std::int64_t run = kept.extent[0], runs = kept.extent[1] * kept.extent[2] * kept.extent[3];
-  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, run * n)), [&](std::int64_t first, std::int64_t last) {
-    for_each_run(kept, first, last, [&](const std::int64_t* at) {
-      for (std::int64_t i = 0; i < run; ++i) {
-        const float* from = x + at[1] + i * kept.stride[1][0];
-        std::int64_t best = 0;
-        for (std::int64_t j = 1; j < n; ++j) {
-          const float v = sign * from[j * stride], top = sign * from[best * stride];
-          if (v > top || (v != v && top == top)) best = j;
-        }
-        y[at[0] + i * kept.stride[0][0]] = static_cast<std::int32_t>(best);
-      }
-    });
-  });
+  parallel_blocks(runs, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, run * n)),
+                  [&](std::int64_t first, std::int64_t last) {
+                    for_each_run(kept, first, last, [&](const std::int64_t* at) {
+                      for (std::int64_t i = 0; i < run; ++i) {
+                        const float* from = x + at[1] + i * kept.stride[1][0];
+                        std::int64_t best = 0;
+                        for (std::int64_t j = 1; j < n; ++j) {
+                          const float v = sign * from[j * stride], top = sign * from[best * stride];
+                          if (v > top || (v != v && top == top)) best = j;
+                        }
+                        y[at[0] + i * kept.stride[0][0]] = static_cast<std::int32_t>(best);
+                      }
+                    });
+                  });
 }
 
-inline void cumsum(cpu, const float* x, float* y, const nest<2>& kept, std::int64_t n, std::int64_t x_stride, std::int64_t y_stride) {
+inline void cumsum(cpu, const float* x, float* y, const nest<2>& kept, std::int64_t n, std::int64_t x_stride,
+                   std::int64_t y_stride) {
   for_each_run(kept, 0, kept.extent[1] * kept.extent[2] * kept.extent[3], [&](const std::int64_t* at) {
     for (std::int64_t i = 0; i < kept.extent[0]; ++i) {
       double total = 0;

@@ -36,7 +36,8 @@ inline void reduce_lanes(const float* x, const nest<1>& reduced, float* y, std::
     for (std::int64_t i2 = 0; i2 < reduced.extent[2]; ++i2)
       for (std::int64_t i1 = 0; i1 < reduced.extent[1]; ++i1)
         for (std::int64_t i0 = 0; i0 < reduced.extent[0]; ++i0) {
-          const float* at = x + i0 * reduced.stride[0][0] + i1 * reduced.stride[0][1] + i2 * reduced.stride[0][2] + i3 * reduced.stride[0][3];
+          const float* at = x + i0 * reduced.stride[0][0] + i1 * reduced.stride[0][1] + i2 * reduced.stride[0][2] +
+                            i3 * reduced.stride[0][3];
           const f32 v = load_part(at, lanes);
           part = in_part == 0 ? v : combine(Op{}, part, v);
           if (++in_part == 256) {

@@ -3,8 +3,8 @@
 
 /// Vectors·width samples of one row: the accumulators stay in registers for all its edges.
 template <int Vectors>
-[[gnu::always_inline]] inline void sparse_row(csr_view m, const float* values, std::int64_t r, const float* x, std::int64_t ldx,
-                                              float start, float* y, std::int64_t lanes) {
+[[gnu::always_inline]] inline void sparse_row(csr_view m, const float* values, std::int64_t r, const float* x,
+                                              std::int64_t ldx, float start, float* y, std::int64_t lanes) {
   f32 sum[Vectors];
 #pragma GCC unroll 8
   for (int v = 0; v < Vectors; ++v) sum[v] = splat(start);
@@ -23,10 +23,10 @@ template <int Vectors>
   }
 }
 
-/// One vector of samples of one row. Edges go to four sums in turn: a single one would wait 4 cycles for every FMA (batch 1 to
-/// `width`: 3x slower).
-inline void sparse_row_narrow(csr_view m, const float* values, std::int64_t r, const float* x, std::int64_t ldx, float start, float* y,
-                              std::int64_t lanes) {
+/// One vector of samples of one row. Edges go to four sums in turn: a single one would wait 4 cycles for every FMA
+/// (batch 1 to `width`: 3x slower).
+inline void sparse_row_narrow(csr_view m, const float* values, std::int64_t r, const float* x, std::int64_t ldx,
+                              float start, float* y, std::int64_t lanes) {
   f32 sum[4] = {splat(start)};
   for (std::int32_t k = m.start[r]; k < m.start[r + 1]; k += 4) {
     const std::int32_t n = m.start[r + 1] - k < 4 ? m.start[r + 1] - k : 4;
@@ -40,9 +40,10 @@ inline void sparse_row_narrow(csr_view m, const float* values, std::int64_t r, c
   store_part(y, (sum[0] + sum[1]) + (sum[2] + sum[3]), lanes);
 }
 
-/// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for rows r in [first, last). 8 vectors cover the latency of the FMA units.
-inline void sparse_rows(csr_view m, const float* values, matrix_view<const float> x, const float* bias, matrix_view<float> y,
-                        std::int64_t first, std::int64_t last) {
+/// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for rows r in [first, last). 8 vectors cover the latency of the FMA
+/// units.
+inline void sparse_rows(csr_view m, const float* values, matrix_view<const float> x, const float* bias,
+                        matrix_view<float> y, std::int64_t first, std::int64_t last) {
   for (std::int64_t lane = 0; lane < x.rows;) {
     const std::int64_t left = x.rows - lane;
     const int vectors = left > 6 * width ? 8 : left > 2 * width ? 4 : 1;
@@ -60,7 +61,8 @@ inline void sparse_rows(csr_view m, const float* values, matrix_view<const float
 }
 
 /// dw[e] = Σ_b dy[b, r]·x[b, c] for the edges of rows [first, last); float32 within 4096 samples, double beyond.
-inline void sparse_dots(csr_view m, matrix_view<const float> dy, matrix_view<const float> x, float* dw, std::int64_t first, std::int64_t last) {
+inline void sparse_dots(csr_view m, matrix_view<const float> dy, matrix_view<const float> x, float* dw,
+                        std::int64_t first, std::int64_t last) {
   for (std::int64_t r = first; r < last; ++r)
     for (std::int32_t e = m.start[r]; e < m.start[r + 1]; ++e) {
       const float *left = dy.col(r), *right = x.col(m.col[e]);

@@ -14,7 +14,8 @@ inline void sgd_step(float* w, const float* g, float* momentum, std::int64_t n, 
   }
 }
 
-/// Adam, in PyTorch's order of operations: where |g| has a kink the last bit decides the way (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019), AMSGrad (Reddi et al. 2018, largest not null).
+/// Adam, in PyTorch's order of operations: where |g| has a kink the last bit decides the way (Kingma & Ba 2015), AdamW
+/// (Loshchilov & Hutter 2019), AMSGrad (Reddi et al. 2018, largest not null).
 inline void adam_step(float* w, const float* g, float* m, float* v, float* largest, std::int64_t n, adam_rule rule) {
   for (std::int64_t i = 0; i < n; i += width) {
     f32 weight = load(w + i), d = load(g + i);
@@ -36,7 +37,8 @@ inline void adam_step(float* w, const float* g, float* m, float* v, float* large
 }
 
 /// RMSprop (Hinton 2012), optionally centred and with momentum.
-inline void rmsprop_step(float* w, const float* g, float* v, float* mean, float* momentum, std::int64_t n, rmsprop_rule rule) {
+inline void rmsprop_step(float* w, const float* g, float* v, float* mean, float* momentum, std::int64_t n,
+                         rmsprop_rule rule) {
   for (std::int64_t i = 0; i < n; i += width) {
     const f32 weight = load(w + i), d = load(g + i) + weight * rule.weight_decay;
     const f32 square = load(v + i) * rule.alpha + d * d * (1.0f - rule.alpha);

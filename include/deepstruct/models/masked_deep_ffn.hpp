@@ -12,8 +12,9 @@ struct MaskedDeepFFNOptions {
   storage store = storage::full;
 };
 
-/// y = out(h_n), h_1 = relu(first(x)), h_{k+1} = relu([layer norm] linear_k(h_k)): the first layer is never normalised, as in
-/// Python deepstruct. Parameters have its names: _layer_first, _layers_hidden.0, …, _layer_out.   x [batch, …] → y [batch, out]
+/// y = out(h_n), h_1 = relu(first(x)), h_{k+1} = relu([layer norm] linear_k(h_k)): the first layer is never normalised,
+/// as in Python deepstruct. Parameters have its names: _layer_first, _layers_hidden.0, …, _layer_out.   x [batch, …] →
+/// y [batch, out]
 struct MaskedDeepFFN {
   using Hidden = std::variant<MaskedLinearLayer, LayerNorm, ReLU>;
 
@@ -22,13 +23,13 @@ struct MaskedDeepFFN {
   MaskedLinearLayer layer_out;
 
   /// Inputs of any shape are flattened; `hidden` names the width of every hidden layer, at least one.
-  MaskedDeepFFN(const Shape& size_input, std::int64_t size_output, const std::vector<std::int64_t>& hidden, MaskedDeepFFNOptions options = {},
-                Rng& rng = default_rng())
+  MaskedDeepFFN(const Shape& size_input, std::int64_t size_output, const std::vector<std::int64_t>& hidden,
+                MaskedDeepFFNOptions options = {}, Rng& rng = default_rng())
       : layer_first(size_input.size(), first_width(hidden), {.store = options.store}, rng),
         layers_hidden(make_hidden(hidden, options, rng)),
         layer_out(hidden.back(), size_output, {.store = options.store}, rng) {}
-  MaskedDeepFFN(std::int64_t size_input, std::int64_t size_output, const std::vector<std::int64_t>& hidden, MaskedDeepFFNOptions options = {},
-                Rng& rng = default_rng())
+  MaskedDeepFFN(std::int64_t size_input, std::int64_t size_output, const std::vector<std::int64_t>& hidden,
+                MaskedDeepFFNOptions options = {}, Rng& rng = default_rng())
       : MaskedDeepFFN(Shape{size_input}, size_output, hidden, options, rng) {}
 
   Var operator()(const Var& x) const {
@@ -38,7 +39,8 @@ struct MaskedDeepFFN {
   }
 
   static auto fields(auto& m) {
-    return std::tuple{Field{"_layer_first", m.layer_first}, Field{"_layers_hidden", m.layers_hidden}, Field{"_layer_out", m.layer_out}};
+    return std::tuple{Field{"_layer_first", m.layer_first}, Field{"_layers_hidden", m.layers_hidden},
+                      Field{"_layer_out", m.layer_out}};
   }
 
  private:
@@ -46,7 +48,8 @@ struct MaskedDeepFFN {
     check(!hidden.empty(), "MaskedDeepFFN: needs at least one hidden layer (0)");
     return hidden.front();
   }
-  static std::vector<Hidden> make_hidden(const std::vector<std::int64_t>& hidden, MaskedDeepFFNOptions options, Rng& rng) {
+  static std::vector<Hidden> make_hidden(const std::vector<std::int64_t>& hidden, MaskedDeepFFNOptions options,
+                                         Rng& rng) {
     std::vector<Hidden> parts;
     for (std::size_t k = 1; k < hidden.size(); ++k) {
       parts.emplace_back(MaskedLinearLayer(hidden[k - 1], hidden[k], {.store = options.store}, rng));

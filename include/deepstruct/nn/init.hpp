@@ -25,11 +25,16 @@ inline Fans fans(const Shape& weight) {
 /// Factor by which an activation shrinks the standard deviation; `slope` belongs to leaky_relu.
 inline double calculate_gain(Nonlinearity f, double slope = 0.01) {
   switch (f) {
-    case Nonlinearity::tanh: return 5.0 / 3;
-    case Nonlinearity::relu: return std::sqrt(2.0);
-    case Nonlinearity::leaky_relu: return std::sqrt(2.0 / (1 + slope * slope));
-    case Nonlinearity::selu: return 0.75;
-    default: return 1;
+    case Nonlinearity::tanh:
+      return 5.0 / 3;
+    case Nonlinearity::relu:
+      return std::sqrt(2.0);
+    case Nonlinearity::leaky_relu:
+      return std::sqrt(2.0 / (1 + slope * slope));
+    case Nonlinearity::selu:
+      return 0.75;
+    default:
+      return 1;
   }
 }
 
@@ -71,7 +76,8 @@ inline Tensor xavier_normal(const Shape& weight, double gain = 1, Rng& rng = def
   return Tensor::normal(weight, 0, static_cast<float>(detail::xavier_std(weight, gain)), rng);
 }
 
-/// PyTorch's default of linear and convolution weights: U(−1/√fan_in, 1/√fan_in), which is kaiming_uniform with slope √5.
+/// PyTorch's default of linear and convolution weights: U(−1/√fan_in, 1/√fan_in), which is kaiming_uniform with slope
+/// √5.
 inline Tensor default_weight(const Shape& weight, Rng& rng = default_rng()) {
   return kaiming_uniform(weight, {.slope = std::sqrt(5.0)}, rng);
 }

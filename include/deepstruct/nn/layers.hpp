@@ -12,19 +12,23 @@ struct LayerNorm {
   Param bias;    // [normalized], zeros
   float eps = 1e-5f;
 
-  explicit LayerNorm(const Shape& normalized, float epsilon = 1e-5f) : weight(Tensor::ones(normalized)), bias(Tensor::zeros(normalized)), eps(epsilon) {}
+  explicit LayerNorm(const Shape& normalized, float epsilon = 1e-5f)
+      : weight(Tensor::ones(normalized)), bias(Tensor::zeros(normalized)), eps(epsilon) {}
   explicit LayerNorm(std::int64_t features, float epsilon = 1e-5f) : LayerNorm(Shape{features}, epsilon) {}
 
   Var operator()(const Var& x) const { return layer_norm(x, weight.shape(), weight, bias, eps); }
   static auto fields(auto& m) { return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}}; }
 };
 
-/// y = x with every element 0 with probability p, else x/(1 − p); x itself while not training. Draws from this thread's generator.
+/// y = x with every element 0 with probability p, else x/(1 − p); x itself while not training. Draws from this thread's
+/// generator.
 struct Dropout {
   float p = 0.5f;
   bool training = true;
 
-  explicit Dropout(float probability = 0.5f) : p(probability) { check(p >= 0 && p <= 1, "Dropout: need 0 <= p <= 1 (", p, ")"); }
+  explicit Dropout(float probability = 0.5f) : p(probability) {
+    check(p >= 0 && p <= 1, "Dropout: need 0 <= p <= 1 (", p, ")");
+  }
 
   Var operator()(const Var& x) const { return training ? dropout(x, p) : x; }
   static auto fields(auto&) { return std::tuple{}; }

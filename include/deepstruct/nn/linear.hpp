@@ -16,7 +16,8 @@ struct Linear {
   Param weight;               // [out, in]
   std::optional<Param> bias;  // [out]
 
-  Linear(std::int64_t in, std::int64_t out, Options options, Rng& rng = default_rng()) : weight(default_weight({out, in}, rng)) {
+  Linear(std::int64_t in, std::int64_t out, Options options, Rng& rng = default_rng())
+      : weight(default_weight({out, in}, rng)) {
     if (options.bias) bias = default_bias({out, in}, rng);
   }
   Linear(std::int64_t in, std::int64_t out, Rng& rng = default_rng()) : Linear(in, out, Options{}, rng) {}

@@ -37,10 +37,12 @@ class MaskedLinearLayer {
   MaskedLinearLayer(std::int64_t in, std::int64_t out, MaskedLinearOptions options, Rng& rng = default_rng())
       : in_(in), out_(out), options_(options) {
     check(in >= 0 && out >= 0, "MaskedLinearLayer: feature counts must not be negative (", in, ", ", out, ")");
-    check(!(options.learnable_mask && options.store == storage::packed), "MaskedLinearLayer: a learnable mask needs full storage (packed)");
+    check(!(options.learnable_mask && options.store == storage::packed),
+          "MaskedLinearLayer: a learnable mask needs full storage (packed)");
     reset_parameters(rng);
   }
-  MaskedLinearLayer(std::int64_t in, std::int64_t out, Rng& rng = default_rng()) : MaskedLinearLayer(in, out, MaskedLinearOptions{}, rng) {}
+  MaskedLinearLayer(std::int64_t in, std::int64_t out, Rng& rng = default_rng())
+      : MaskedLinearLayer(in, out, MaskedLinearOptions{}, rng) {}
 
   std::int64_t in_features() const { return in_; }
   std::int64_t out_features() const { return out_; }
@@ -73,10 +75,12 @@ class MaskedLinearLayer {
   }
   Param& alphas() { return const_cast<Param&>(std::as_const(*this).alphas()); }
 
-  /// Sets which edges exist. Full storage remembers weights that go; in packed storage they go for good, and an edge that comes
-  /// starts at 0 with zero moments. A learnable mask gets alphas (0.1, 0.9) where an edge exists, (0.9, 0.1) elsewhere.
+  /// Sets which edges exist. Full storage remembers weights that go; in packed storage they go for good, and an edge
+  /// that comes starts at 0 with zero moments. A learnable mask gets alphas (0.1, 0.9) where an edge exists, (0.9, 0.1)
+  /// elsewhere.
   void set_mask(const Mask& m) {
-    check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ", Shape{out_, in_}, ")");
+    check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ",
+          Shape{out_, in_}, ")");
     if (learnable()) {
       for (std::int64_t r = 0; r < out_; ++r)
         for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, m.contains(r, c));
@@ -96,14 +100,19 @@ class MaskedLinearLayer {
   }
   /// Sets the mask from a 0/1 matrix [out, in]; any other value is an Error.
   void set_mask(const Tensor& flags) {
-    check(flags.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", flags.shape(), " and ", Shape{out_, in_}, ")");
+    check(flags.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", flags.shape(), " and ",
+          Shape{out_, in_}, ")");
     set_mask(Mask::from_dense(flags));
   }
   /// Full storage: W ⊙ mask with any finite factors instead of 0 and 1; edges are where the factor is not 0.
   void set_soft_mask(const Tensor& factors) {
-    check(factors.shape() == Shape{out_, in_}, "set_soft_mask: mask and layer differ in shape (", factors.shape(), " and ", Shape{out_, in_}, ")");
-    check(!packed() && !learnable(), "set_soft_mask: needs full storage and no learnable mask (", packed() ? "packed" : "learnable", ")");
-    factors.for_each([](std::int64_t i, float x) { check(std::isfinite(x), "set_soft_mask: factors must be finite (", x, " at element ", i, ")"); });
+    check(factors.shape() == Shape{out_, in_}, "set_soft_mask: mask and layer differ in shape (", factors.shape(),
+          " and ", Shape{out_, in_}, ")");
+    check(!packed() && !learnable(), "set_soft_mask: needs full storage and no learnable mask (",
+          packed() ? "packed" : "learnable", ")");
+    factors.for_each([](std::int64_t i, float x) {
+      check(std::isfinite(x), "set_soft_mask: factors must be finite (", x, " at element ", i, ")");
+    });
     mask_ = factors;
     refresh_live();
   }
@@ -125,21 +134,24 @@ class MaskedLinearLayer {
   }
   /// Sets which inputs neuron r has; needs one flag per input.
   void set_row(std::int64_t r, const std::vector<bool>& flags) {
-    check(r >= 0 && r < out_ && static_cast<std::int64_t>(flags.size()) == in_, "set_row: needs one flag per input of a neuron (row ", r,
-          " of ", out_, ", ", flags.size(), " flags for ", in_, ")");
+    check(r >= 0 && r < out_ && static_cast<std::int64_t>(flags.size()) == in_,
+          "set_row: needs one flag per input of a neuron (row ", r, " of ", out_, ", ", flags.size(), " flags for ",
+          in_, ")");
     if (learnable()) {
       for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, flags[c]);
       return;
     }
     const Mask m = mask();
-    set_mask(Mask::where(out_, in_, [&](std::int64_t i, std::int64_t c) { return i == r ? bool{flags[c]} : m.contains(i, c); }));
+    set_mask(Mask::where(out_, in_,
+                         [&](std::int64_t i, std::int64_t c) { return i == r ? bool{flags[c]} : m.contains(i, c); }));
   }
 
   /// How much each weight matters: what set_saliency set, else |W|.   shape of the weight
   Tensor saliency() const { return saliency_ ? *saliency_ : abs(detach(weight)).value(); }
   /// Replaces the saliencies; may be negative, must have the shape of the weight.
   void set_saliency(Tensor s) {
-    check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ", weight.shape(), ")");
+    check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ",
+          weight.shape(), ")");
     saliency_ = std::move(s);
   }
   void clear_saliency() { saliency_.reset(); }
@@ -157,14 +169,16 @@ class MaskedLinearLayer {
   void apply_mask() {
     if (!packed()) weight.set_value(effective_weight());
   }
-  /// An edge exists iff |w| >= theta (in float32); the mask before is discarded, so full storage brings remembered weights back
-  /// unless apply_mask ran. Packed storage can only lose edges. Throws on a weight that is NaN.
+  /// An edge exists iff |w| >= theta (in float32); the mask before is discarded, so full storage brings remembered
+  /// weights back unless apply_mask ran. Packed storage can only lose edges. Throws on a weight that is NaN.
   void recompute_mask(float theta = 0.001f) {
     check(!std::isnan(theta), "recompute_mask: the threshold is not a number (", theta, ")");
-    weight.value().for_each([](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
+    weight.value().for_each(
+        [](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
     const Tensor& w = weight.value();
     if (packed())
-      set_mask(std::get<Mask>(mask_).filter([&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(w(e)) >= theta; }));
+      set_mask(std::get<Mask>(mask_).filter(
+          [&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(w(e)) >= theta; }));
     else
       set_mask_anew(Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return std::abs(w(r, c)) >= theta; }));
   }
@@ -192,7 +206,8 @@ class MaskedLinearLayer {
   /// The last input, if options().keep_layer_input; shared by all threads that call the layer.
   const std::optional<Tensor>& layer_input() const { return layer_input_; }
 
-  /// The same layer in packed storage: only weights and slots of existing edges stay. A soft or learned mask is multiplied in.
+  /// The same layer in packed storage: only weights and slots of existing edges stay. A soft or learned mask is
+  /// multiplied in.
   void pack() {
     if (packed()) return;
     const Mask m = mask();
@@ -209,7 +224,9 @@ class MaskedLinearLayer {
     convert(m, storage::full);
   }
 
-  static auto fields(auto& m) { return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}, Field{"_mask", m.mask_}}; }
+  static auto fields(auto& m) {
+    return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}, Field{"_mask", m.mask_}};
+  }
 
  private:
   /// The 0/1 mask of the alphas as an op; its gradient passes straight through to alpha_1, and negated to alpha_0
@@ -217,9 +234,10 @@ class MaskedLinearLayer {
   Var learnable_mask() const {
     Tensor hard = mask().to_dense();
     if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
-    return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
-      return gradients(in, [&] { return stack({neg(dy), dy}, 2); });
-    });
+    return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {},
+                  [](const Var& dy, const Var&, std::span<const Var> in) {
+                    return gradients(in, [&] { return stack({neg(dy), dy}, 2); });
+                  });
   }
   /// Alphas (0.1, 0.9) of an edge that exists, (0.9, 0.1) of one that does not.
   void set_alpha(std::int64_t r, std::int64_t c, bool exists) {

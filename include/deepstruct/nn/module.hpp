@@ -26,7 +26,9 @@ Field(const char*, T&) -> Field<T>;
 /// A module is a struct with operator() that lists its parts:
 ///   static auto fields(auto& m) { return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}}; }
 template <class T>
-concept Module = requires(T& m) { std::remove_const_t<T>::fields(m); };
+concept Module = requires(T& m) {
+  std::remove_const_t<T>::fields(m);
+};
 
 /// Where a walk is: a chain of names on the stack; text only when asked for, so that a training step allocates nothing.
 struct Path {
@@ -42,21 +44,32 @@ struct Path {
   }
 };
 
-/// Calls f(path, part) for x and every part of it that f takes, in the order of the fields; vectors, tuples, optionals and
-/// variants are looked through.
+/// Calls f(path, part) for x and every part of it that f takes, in the order of the fields; vectors, tuples, optionals
+/// and variants are looked through.
 template <class T, class F>
 void walk(T& x, F&& f, const Path& path = {}) {
   if constexpr (std::is_invocable_v<F&, const Path&, T&>) f(path, x);
   if constexpr (Module<T>) {
-    std::apply([&](auto... field) { (walk(field.value, f, Path{&path, field.name}), ...); }, std::remove_const_t<T>::fields(x));
-  } else if constexpr (requires { x.has_value(); *x; }) {
+    std::apply(
+        [&](auto... field) {
+          (walk(field.value, f, Path{&path, field.name}), ...);
+        },
+        std::remove_const_t<T>::fields(x));
+  } else if constexpr (requires {
+                         x.has_value();
+                         *x;
+                       }) {
     if (x.has_value()) walk(*x, f, path);
   } else if constexpr (requires { x.valueless_by_exception(); }) {
     std::visit([&](auto& part) { walk(part, f, path); }, x);
   } else if constexpr (requires { std::tuple_size<std::remove_const_t<T>>::value; }) {
     std::int64_t k = 0;
     std::apply([&](auto&... part) { (walk(part, f, Path{&path, "", k++}), ...); }, x);
-  } else if constexpr (requires { x.begin(); x.end(); } && !std::is_same_v<std::remove_const_t<T>, std::string>) {
+  } else if constexpr (requires {
+                         x.begin();
+                         x.end();
+                       } &&
+                       !std::is_same_v<std::remove_const_t<T>, std::string>) {
     std::int64_t k = 0;
     for (auto& part : x) walk(part, f, Path{&path, "", k++});
   }
@@ -109,7 +122,8 @@ void clear_grad(M& model) {
   each_param(model, [](const Param& p) { p.clear_grad(); });
 }
 
-/// Everything model(example) computes, unfused and in order, parameters with their dotted names; the last step is the result.
+/// Everything model(example) computes, unfused and in order, parameters with their dotted names; the last step is the
+/// result.
 template <class M>
 std::vector<Step> trace(const M& model, const Tensor& example) {
   auto steps = trace_function([&](const Var& x) { return model(x); }, Var(example));

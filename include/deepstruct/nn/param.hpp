@@ -16,7 +16,8 @@ namespace deepstruct {
 /// `auto ticket = model;` is a snapshot because every Param in it copies its value and its slots (not its gradient).
 class Param {
  public:
-  /// Optimizer state of the shape of the value, under its name (at most 15 characters, so that it needs no memory of its own).
+  /// Optimizer state of the shape of the value, under its name (at most 15 characters, so that it needs no memory of
+  /// its own).
   struct Slot {
     std::string name;
     Tensor value;
@@ -85,11 +86,13 @@ class Param {
   std::optional<Mask> live_;
 };
 
-/// Moves value, gradient and slots of packed edges together: entry e of the result is entry map[e] of before, 0 where that is
-/// −1 (a new edge starts with zero moments). The one way a pattern changes under an optimizer.   param [nnz] → [map.size()]
+/// Moves value, gradient and slots of packed edges together: entry e of the result is entry map[e] of before, 0 where
+/// that is −1 (a new edge starts with zero moments). The one way a pattern changes under an optimizer.   param [nnz] →
+/// [map.size()]
 inline void remap(Param& param, std::span<const std::int32_t> map) {
   check(param.shape().rank() == 1, "remap: needs packed values (", param.shape(), ")");
-  for (std::int32_t e : map) check(e >= -1 && e < param.size(), "remap: edge outside the parameter (", e, " of ", param.size(), ")");
+  for (std::int32_t e : map)
+    check(e >= -1 && e < param.size(), "remap: edge outside the parameter (", e, " of ", param.size(), ")");
   param.transform([&](const Tensor& t) {
     Tensor next = Tensor::empty({static_cast<std::int64_t>(map.size())});
     on(next.device(), [&](auto device) { kernels::remap(device, t.data(), map.data(), next.data(), next.size()); });

@@ -1,5 +1,5 @@
-// Elementwise functions: activations, exponentials, roots and powers. Each is one function and its derivative as a formula;
-// the fused derivative stands in kernels/elementwise.inl.
+// Elementwise functions: activations, exponentials, roots and powers. Each is one function and its derivative as a
+// formula; the fused derivative stands in kernels/elementwise.inl.
 #pragma once
 
 #include <numbers>
@@ -21,7 +21,8 @@ Var unary(std::string_view op, const Var& x, float a, float b, Attributes attrib
                   return gradients(in, [&] {
                     Tensor dx = Tensor::empty(y.shape());
                     on(dx.device(), [&](auto device) {
-                      kernels::map_grad<Op>(device, dy.value().data(), in[0].value().data(), y.value().data(), dx.data(), dx.shape().storage(), a, b);
+                      kernels::map_grad<Op>(device, dy.value().data(), in[0].value().data(), y.value().data(),
+                                            dx.data(), dx.shape().storage(), a, b);
                     });
                     return Var(std::move(dx));
                   });
@@ -34,7 +35,8 @@ Var constant_slope(const Var& x, const Var& y, float a = 0, float b = 0) {
   Tensor slope = Tensor::empty(x.shape());
   const Tensor one = Tensor::ones(x.shape());
   on(slope.device(), [&](auto device) {
-    kernels::map_grad<Op>(device, one.data(), x.value().data(), y.value().data(), slope.data(), slope.shape().storage(), a, b);
+    kernels::map_grad<Op>(device, one.data(), x.value().data(), y.value().data(), slope.data(), slope.shape().storage(),
+                          a, b);
   });
   return slope;
 }
@@ -54,15 +56,18 @@ inline Var exp(const Var& x) {
 }
 /// y = ln x
 inline Var log(const Var& x) {
-  return detail::unary<kernels::fn::log>("log", x, 0, 0, {}, [](const Var& v, const Var&) { return div(Tensor::scalar(1), v); });
+  return detail::unary<kernels::fn::log>("log", x, 0, 0, {},
+                                         [](const Var& v, const Var&) { return div(Tensor::scalar(1), v); });
 }
 /// y = ln(1 + x)
 inline Var log1p(const Var& x) {
-  return detail::unary<kernels::fn::log1p>("log1p", x, 0, 0, {}, [](const Var& v, const Var&) { return div(Tensor::scalar(1), v + 1.0f); });
+  return detail::unary<kernels::fn::log1p>("log1p", x, 0, 0, {},
+                                           [](const Var& v, const Var&) { return div(Tensor::scalar(1), v + 1.0f); });
 }
 /// y = √x
 inline Var sqrt(const Var& x) {
-  return detail::unary<kernels::fn::sqrt>("sqrt", x, 0, 0, {}, [](const Var&, const Var& y) { return div(Tensor::scalar(0.5f), y); });
+  return detail::unary<kernels::fn::sqrt>("sqrt", x, 0, 0, {},
+                                          [](const Var&, const Var& y) { return div(Tensor::scalar(0.5f), y); });
 }
 /// y = xᵖ for a number p
 inline Var pow(const Var& x, float p) {
@@ -87,32 +92,35 @@ inline Var sin(const Var& x) {
 }
 /// y = |x|, derivative 0 at 0
 inline Var abs(const Var& x) {
-  return detail::unary<kernels::fn::abs>("abs", x, 0, 0, {}, [](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::abs>(v, y); });
+  return detail::unary<kernels::fn::abs>(
+      "abs", x, 0, 0, {}, [](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::abs>(v, y); });
 }
 
 /// y = max(x, 0), derivative 0 at 0
 inline Var relu(const Var& x) {
-  return detail::unary<kernels::fn::relu>("relu", x, 0, 0, {}, [](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::relu>(v, y); });
+  return detail::unary<kernels::fn::relu>(
+      "relu", x, 0, 0, {}, [](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::relu>(v, y); });
 }
 /// y = x above 0, slope·x below
 inline Var leaky_relu(const Var& x, float slope = 0.01f) {
-  return detail::unary<kernels::fn::leaky_relu>("leaky_relu", x, slope, 0, {{"slope", double{slope}}}, [slope](const Var& v, const Var& y) {
-    return detail::constant_slope<kernels::fn::leaky_relu>(v, y, slope);
-  });
+  return detail::unary<kernels::fn::leaky_relu>(
+      "leaky_relu", x, slope, 0, {{"slope", double{slope}}},
+      [slope](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::leaky_relu>(v, y, slope); });
 }
 /// y = min(max(x, low), high), derivative 1 at both ends
 inline Var clamp(const Var& x, float low, float high) {
   check(low <= high, "clamp: low must not exceed high (", low, " > ", high, ")");
-  return detail::unary<kernels::fn::clamp>("clamp", x, low, high, {{"low", double{low}}, {"high", double{high}}}, [low, high](const Var& v, const Var& y) {
-    return detail::constant_slope<kernels::fn::clamp>(v, y, low, high);
-  });
+  return detail::unary<kernels::fn::clamp>(
+      "clamp", x, low, high, {{"low", double{low}}, {"high", double{high}}},
+      [low, high](const Var& v, const Var& y) { return detail::constant_slope<kernels::fn::clamp>(v, y, low, high); });
 }
 /// y = min(max(x, low), high), derivative 0 at both ends
 inline Var hardtanh(const Var& x, float low = -1, float high = 1) {
   check(low <= high, "hardtanh: low must not exceed high (", low, " > ", high, ")");
-  return detail::unary<kernels::fn::hardtanh>("hardtanh", x, low, high, {{"low", double{low}}, {"high", double{high}}}, [low, high](const Var& v, const Var& y) {
-    return detail::constant_slope<kernels::fn::hardtanh>(v, y, low, high);
-  });
+  return detail::unary<kernels::fn::hardtanh>("hardtanh", x, low, high, {{"low", double{low}}, {"high", double{high}}},
+                                              [low, high](const Var& v, const Var& y) {
+                                                return detail::constant_slope<kernels::fn::hardtanh>(v, y, low, high);
+                                              });
 }
 /// y = min(max(x, 0), 6)
 inline Var relu6(const Var& x) { return hardtanh(x, 0, 6); }
@@ -125,11 +133,13 @@ inline Var tanh(const Var& x) {
 inline Var tanhshrink(const Var& x) { return x - tanh(x); }
 /// y = σ(x) = 1/(1 + e⁻ˣ)
 inline Var sigmoid(const Var& x) {
-  return detail::unary<kernels::fn::sigmoid>("sigmoid", x, 0, 0, {}, [](const Var&, const Var& y) { return y * (1.0f - y); });
+  return detail::unary<kernels::fn::sigmoid>("sigmoid", x, 0, 0, {},
+                                             [](const Var&, const Var& y) { return y * (1.0f - y); });
 }
 /// y = ln σ(x)
 inline Var logsigmoid(const Var& x) {
-  return detail::unary<kernels::fn::logsigmoid>("logsigmoid", x, 0, 0, {}, [](const Var& v, const Var&) { return sigmoid(neg(v)); });
+  return detail::unary<kernels::fn::logsigmoid>("logsigmoid", x, 0, 0, {},
+                                                [](const Var& v, const Var&) { return sigmoid(neg(v)); });
 }
 /// y = x·σ(x) (Elfwing et al. 2018)
 inline Var silu(const Var& x) {
@@ -145,10 +155,12 @@ inline Var gelu(const Var& x) {
     const auto density = [](const Var& u) { return exp(u * u * -0.5f) * 0.398942280f; };
     Tensor phi = Tensor::empty(v.shape());
     for (std::int64_t i = 0; i < v.shape().storage(); ++i)
-      phi.data()[i] = static_cast<float>(0.5 * kernels::scalar::erfc(-double{v.value().data()[i]} * std::numbers::sqrt2 / 2));
-    const Var distribution = record("normal_cdf", std::move(phi), Vars{v}, {}, [density](const Var& dy, const Var&, std::span<const Var> in) {
-      return gradients(in, [&] { return mul(dy, density(in[0])); });
-    });
+      phi.data()[i] =
+          static_cast<float>(0.5 * kernels::scalar::erfc(-double{v.value().data()[i]} * std::numbers::sqrt2 / 2));
+    const Var distribution = record("normal_cdf", std::move(phi), Vars{v}, {},
+                                    [density](const Var& dy, const Var&, std::span<const Var> in) {
+                                      return gradients(in, [&] { return mul(dy, density(in[0])); });
+                                    });
     return distribution + v * density(v);
   });
 }
@@ -162,16 +174,19 @@ inline Var gelu_tanh(const Var& x) {
 }
 /// y = ln(1 + e^(βx))/β, and x where βx exceeds the threshold
 inline Var softplus(const Var& x, float beta = 1, float threshold = 20) {
-  return detail::unary<kernels::fn::softplus>("softplus", x, beta, threshold, {{"beta", double{beta}}, {"threshold", double{threshold}}},
-                                              [beta, threshold](const Var& v, const Var&) {
-                                                return where(detail::above(v, threshold / beta), Tensor::ones(v.shape()), sigmoid(v * beta));
-                                              });
+  return detail::unary<kernels::fn::softplus>(
+      "softplus", x, beta, threshold, {{"beta", double{beta}}, {"threshold", double{threshold}}},
+      [beta, threshold](const Var& v, const Var&) {
+        return where(detail::above(v, threshold / beta), Tensor::ones(v.shape()), sigmoid(v * beta));
+      });
 }
 namespace detail {
 inline Var scaled_elu(std::string_view op, const Var& x, float alpha, float scale) {
-  return unary<kernels::fn::elu>(op, x, alpha, scale, {{"alpha", double{alpha}}, {"scale", double{scale}}}, [alpha, scale](const Var& v, const Var&) {
-    return where(above(v, 0), Tensor::full(v.shape(), scale), exp(minimum(v, Tensor::zeros(v.shape()))) * (alpha * scale));
-  });
+  return unary<kernels::fn::elu>(op, x, alpha, scale, {{"alpha", double{alpha}}, {"scale", double{scale}}},
+                                 [alpha, scale](const Var& v, const Var&) {
+                                   return where(above(v, 0), Tensor::full(v.shape(), scale),
+                                                exp(minimum(v, Tensor::zeros(v.shape()))) * (alpha * scale));
+                                 });
 }
 }  // namespace detail
 /// y = x above 0, α(eˣ − 1) below (Clevert et al. 2016)
@@ -180,23 +195,28 @@ inline Var elu(const Var& x, float alpha = 1) { return detail::scaled_elu("elu",
 inline Var selu(const Var& x) { return detail::scaled_elu("selu", x, 1.67326324f, 1.05070099f); }
 /// y = x/(1 + |x|)
 inline Var softsign(const Var& x) {
-  return detail::unary<kernels::fn::softsign>("softsign", x, 0, 0, {}, [](const Var& v, const Var&) { return pow(abs(v) + 1.0f, -2); });
+  return detail::unary<kernels::fn::softsign>("softsign", x, 0, 0, {},
+                                              [](const Var& v, const Var&) { return pow(abs(v) + 1.0f, -2); });
 }
 
 /// y = a where the condition is not 0, else b. All three of one shape.
 inline Var where(const Indices& condition, const Var& a, const Var& b) {
-  check(a.shape() == b.shape() && a.shape() == condition.shape(), "where: condition, a and b must have one shape (", condition.shape(),
-        ", ", a.shape(), ", ", b.shape(), ")");
+  check(a.shape() == b.shape() && a.shape() == condition.shape(), "where: condition, a and b must have one shape (",
+        condition.shape(), ", ", a.shape(), ", ", b.shape(), ")");
   Tensor y = Tensor::empty(a.shape());
   on(y.device(), [&](auto device) {
     kernels::select(device, condition.data(), a.value().data(), b.value().data(), y.data(), y.shape().storage());
   });
-  return record("where", std::move(y), Vars{a, b}, {}, [condition](const Var& dy, const Var& out, std::span<const Var> x) {
-    const Var zero = Tensor::zeros(out.shape());
-    return gradients(x, [&] { return where(condition, dy, zero); }, [&] { return where(condition, zero, dy); });
-  });
+  return record("where", std::move(y), Vars{a, b}, {},
+                [condition](const Var& dy, const Var& out, std::span<const Var> x) {
+                  const Var zero = Tensor::zeros(out.shape());
+                  return gradients(
+                      x, [&] { return where(condition, dy, zero); }, [&] { return where(condition, zero, dy); });
+                });
 }
 /// y = value where the mask is not 0, else x.
-inline Var masked_fill(const Var& x, const Indices& mask, float value) { return where(mask, Tensor::full(x.shape(), value), x); }
+inline Var masked_fill(const Var& x, const Indices& mask, float value) {
+  return where(mask, Tensor::full(x.shape(), value), x);
+}
 
 }  // namespace deepstruct

@@ -26,7 +26,8 @@ Var sum_to(const Var& x, const Shape& shape);
 /// y = x repeated along new and stretched extents.   x → y [shape]
 inline Var expand(const Var& x, const Shape& shape) {
   if (x.shape() == shape) return x;
-  check(broadcast_shape(x.shape(), shape, "expand") == shape, "expand: x does not broadcast to the shape (", x.shape(), " to ", shape, ")");
+  check(broadcast_shape(x.shape(), shape, "expand") == shape, "expand: x does not broadcast to the shape (", x.shape(),
+        " to ", shape, ")");
   Tensor y = Tensor::empty(shape);
   const auto n = make_nest<2>(shape, {strides_of(shape), broadcast_strides(x.shape(), shape)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
@@ -38,7 +39,8 @@ inline Var expand(const Var& x, const Shape& shape) {
 /// y = x summed over the extents that broadcasting `shape` to x.shape() adds or stretches: the adjoint of expand.
 inline Var sum_to(const Var& x, const Shape& shape) {
   if (x.shape() == shape) return x;
-  check(broadcast_shape(shape, x.shape(), "sum_to") == x.shape(), "sum_to: the shape does not broadcast to x (", shape, " to ", x.shape(), ")");
+  check(broadcast_shape(shape, x.shape(), "sum_to") == x.shape(), "sum_to: the shape does not broadcast to x (", shape,
+        " to ", x.shape(), ")");
   Tensor y = Tensor::empty(shape);
   const auto from = strides_of(x.shape()), to = broadcast_strides(shape, x.shape());
   NestBuilder<2> kept;
@@ -50,7 +52,9 @@ inline Var sum_to(const Var& x, const Shape& shape) {
     else
       reduced.add(x.shape()[k], {from[k]});
   }
-  on(y.device(), [&](auto device) { kernels::reduce<kernels::fn::add>(device, x.value().data(), y.data(), kept.finish(), reduced.finish()); });
+  on(y.device(), [&](auto device) {
+    kernels::reduce<kernels::fn::add>(device, x.value().data(), y.data(), kept.finish(), reduced.finish());
+  });
   return record("sum_to", std::move(y), Vars{x}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
     return gradients(in, [&] { return expand(dy, in[0].shape()); });
   });

@@ -26,11 +26,16 @@ inline Var product(const Var& a, const Var& b, bool ta, bool tb) {
     else
       kernels::gemm(device, a.value().view(), tb ? w : w.transposed(), nullptr, y.view());
   });
-  return record("matmul", std::move(y), Vars{a, b}, {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
+  return record("matmul", std::move(y), Vars{a, b},
+                {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
                 [ta, tb](const Var& dy, const Var&, std::span<const Var> x) {
                   return gradients(
                       x, [&] { return ta ? product(x[1], dy, false, true) : product(dy, x[1], false, !tb); },
-                      [&] { return tb ? product(dy, x[0], true, false) : ta ? product(x[0], dy, false, false) : product(x[0], dy, true, false); });
+                      [&] {
+                        return tb   ? product(dy, x[0], true, false)
+                               : ta ? product(x[0], dy, false, false)
+                                    : product(x[0], dy, true, false);
+                      });
                 });
 }
 
@@ -56,20 +61,24 @@ inline Var batched_product(const Var& a, const Var& b) {
   from_b[rank - 1] = sb.stride(rank - 1);
   const auto n = make_nest<3>(y.shape(), {strides_of(y.shape()), from_a, from_b});
   on(y.device(), [&](auto device) {
-    kernels::gemm_batched(device, a.value().data(), b.value().data(), y.data(), n, sa[rank - 1], sa.stride(rank - 1), sb.stride(rank - 2));
+    kernels::gemm_batched(device, a.value().data(), b.value().data(), y.data(), n, sa[rank - 1], sa.stride(rank - 1),
+                          sb.stride(rank - 2));
   });
   return record("matmul", std::move(y), Vars{a, b}, {}, [rank](const Var& dy, const Var&, std::span<const Var> x) {
-    return gradients(x, [&] { return sum_to(batched_product(dy, transpose(x[1], rank - 2, rank - 1)), x[0].shape()); },
-                     [&] { return sum_to(batched_product(transpose(x[0], rank - 2, rank - 1), dy), x[1].shape()); });
+    return gradients(
+        x, [&] { return sum_to(batched_product(dy, transpose(x[1], rank - 2, rank - 1)), x[0].shape()); },
+        [&] { return sum_to(batched_product(transpose(x[0], rank - 2, rank - 1), dy), x[1].shape()); });
   });
 }
 
 }  // namespace detail
 
 /// y = a·b with NumPy's rules: vectors are rows or columns, leading extents are batches and broadcast.
-/// [m, k]·[k, n] → [m, n];  [k]·[k, n] → [n];  [m, k]·[k] → [m];  [k]·[k] → [];  [p, m, k]·[p, k, n] → [p, m, n]; rank ≤ 4.
+/// [m, k]·[k, n] → [m, n];  [k]·[k, n] → [n];  [m, k]·[k] → [m];  [k]·[k] → [];  [p, m, k]·[p, k, n] → [p, m, n]; rank
+/// ≤ 4.
 inline Var matmul(const Var& a, const Var& b) {
-  check(a.shape().rank() >= 1 && b.shape().rank() >= 1, "matmul: needs at least vectors (", a.shape(), " and ", b.shape(), ")");
+  check(a.shape().rank() >= 1 && b.shape().rank() >= 1, "matmul: needs at least vectors (", a.shape(), " and ",
+        b.shape(), ")");
   if (a.shape().rank() == 1) return squeeze(matmul(unsqueeze(a, 0), b), -(b.shape().rank() == 1 ? 1 : 2));
   if (b.shape().rank() == 1) return squeeze(matmul(a, unsqueeze(b, 1)), -1);
   if (a.shape().rank() == 2 && b.shape().rank() == 2) return detail::product(a, b, false, false);
@@ -85,7 +94,8 @@ namespace detail {
 template <class F>
 Var over_rows(const Var& x, std::int64_t in, std::string_view op, F&& f) {
   const Shape& s = x.shape();
-  check(s.rank() >= 1 && s[s.rank() - 1] == in, op, ": x has another number of features (x ", s, ", expected ", in, ")");
+  check(s.rank() >= 1 && s[s.rank() - 1] == in, op, ": x has another number of features (x ", s, ", expected ", in,
+        ")");
   if (s.rank() == 2) return f(x);
   std::int64_t rows = 1;
   for (int k = 0; k + 1 < s.rank(); ++k) rows *= s[k];
@@ -100,89 +110,117 @@ Var over_rows(const Var& x, std::int64_t in, std::string_view op, F&& f) {
 /// y = x Wᵀ + b.   x […, in], weight [out, in], bias [out] or empty → y […, out]
 inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
   check(weight.shape().rank() == 2, "linear: the weight must be a matrix (", weight.shape(), ")");
-  check(!bias || bias.shape() == Shape{weight.shape()[0]}, "linear: bias and weight differ in outputs (bias ", bias ? bias.shape() : Shape{}, ", weight ", weight.shape(), ")");
+  check(!bias || bias.shape() == Shape{weight.shape()[0]}, "linear: bias and weight differ in outputs (bias ",
+        bias ? bias.shape() : Shape{}, ", weight ", weight.shape(), ")");
   return detail::over_rows(x, weight.shape()[1], "linear", [&](const Var& rows) {
     if (!bias) return detail::product(rows, weight, false, true);
     if (detail::tape_state.trace) return add(detail::product(rows, weight, false, true), bias);
     Tensor y = Tensor::empty({rows.shape()[0], weight.shape()[0]});
-    on(y.device(), [&](auto device) { kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view()); });
-    return record("linear", std::move(y), Vars{rows, weight, bias}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
-      return gradients(in, [&] { return detail::product(dy, in[1], false, false); }, [&] { return detail::product(dy, in[0], true, false); },
-                       [&] { return sum_to(dy, in[2].shape()); });
+    on(y.device(), [&](auto device) {
+      kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
     });
+    return record(
+        "linear", std::move(y), Vars{rows, weight, bias}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
+          return gradients(
+              in, [&] { return detail::product(dy, in[1], false, false); },
+              [&] { return detail::product(dy, in[0], true, false); }, [&] { return sum_to(dy, in[2].shape()); });
+        });
   });
 }
 
 Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask);
 Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask);
 
-/// y = x Wᵀ + b where W holds values[e] at edge e of the mask and nothing else.   x […, in], values [nnz], bias [out] or empty → y […, out]
+/// y = x Wᵀ + b where W holds values[e] at edge e of the mask and nothing else.   x […, in], values [nnz], bias [out]
+/// or empty → y […, out]
 inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, const Var& bias = {}) {
-  check(values.shape() == Shape{mask.nnz()}, "sparse_linear: needs one value per edge (values ", values.shape(), ", edges ", mask.nnz(), ")");
-  check(!bias || bias.shape() == Shape{mask.rows()}, "sparse_linear: bias and mask differ in outputs (bias ", bias ? bias.shape() : Shape{}, ", mask ", mask.shape(), ")");
+  check(values.shape() == Shape{mask.nnz()}, "sparse_linear: needs one value per edge (values ", values.shape(),
+        ", edges ", mask.nnz(), ")");
+  check(!bias || bias.shape() == Shape{mask.rows()}, "sparse_linear: bias and mask differ in outputs (bias ",
+        bias ? bias.shape() : Shape{}, ", mask ", mask.shape(), ")");
   return detail::over_rows(x, mask.cols(), "sparse_linear", [&](const Var& rows) {
     if (bias && detail::tape_state.trace) return add(sparse_linear(rows, values, mask), bias);
     Tensor y = Tensor::empty({rows.shape()[0], mask.rows()});
     on(y.device(), [&](auto device) {
-      kernels::sparse_linear(device, mask.csr(), values.value().data(), rows.value().view(), bias ? bias.value().data() : nullptr, y.view());
+      kernels::sparse_linear(device, mask.csr(), values.value().data(), rows.value().view(),
+                             bias ? bias.value().data() : nullptr, y.view());
     });
     Vars inputs{rows, values};
     if (bias) inputs.push_back(bias);
-    return record("sparse_linear", std::move(y), std::move(inputs), {{"mask", mask}}, [mask](const Var& dy, const Var&, std::span<const Var> in) {
-      Vars result(in.size());
-      if (in[0].wants_grad()) result[0] = sparse_linear_dx(dy, in[1], mask);
-      if (in[1].wants_grad()) result[1] = sparse_linear_dw(dy, in[0], mask);
-      if (in.size() > 2 && in[2].wants_grad()) result[2] = sum_to(dy, in[2].shape());
-      return result;
-    });
+    return record("sparse_linear", std::move(y), std::move(inputs), {{"mask", mask}},
+                  [mask](const Var& dy, const Var&, std::span<const Var> in) {
+                    Vars result(in.size());
+                    if (in[0].wants_grad()) result[0] = sparse_linear_dx(dy, in[1], mask);
+                    if (in[1].wants_grad()) result[1] = sparse_linear_dw(dy, in[0], mask);
+                    if (in.size() > 2 && in[2].wants_grad()) result[2] = sum_to(dy, in[2].shape());
+                    return result;
+                  });
   });
 }
 /// dx = dy W.   dy [b, out], values [nnz] → dx [b, in]
 inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) {
   check(dy.shape().rank() == 2 && dy.shape()[1] == mask.rows() && values.shape() == Shape{mask.nnz()},
-        "sparse_linear_dx: dy or values do not fit the mask (dy ", dy.shape(), ", values ", values.shape(), ", mask ", mask.shape(), ")");
+        "sparse_linear_dx: dy or values do not fit the mask (dy ", dy.shape(), ", values ", values.shape(), ", mask ",
+        mask.shape(), ")");
   Tensor dx = Tensor::empty({dy.shape()[0], mask.cols()});
-  on(dx.device(), [&](auto device) { kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, dx.view()); });
-  return record("sparse_linear_dx", std::move(dx), Vars{dy, values}, {{"mask", mask}}, [mask](const Var& g, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return sparse_linear(g, in[1], mask); }, [&] { return sparse_linear_dw(in[0], g, mask); });
+  on(dx.device(), [&](auto device) {
+    kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, dx.view());
   });
+  return record("sparse_linear_dx", std::move(dx), Vars{dy, values}, {{"mask", mask}},
+                [mask](const Var& g, const Var&, std::span<const Var> in) {
+                  return gradients(
+                      in, [&] { return sparse_linear(g, in[1], mask); },
+                      [&] { return sparse_linear_dw(in[0], g, mask); });
+                });
 }
 /// dw[e] = Σ_b dy[b, r]·x[b, c] for every edge e = (r, c).   dy [b, out], x [b, in] → dw [nnz]
 inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
-  check(dy.shape().rank() == 2 && dy.shape() == Shape({x.shape()[0], mask.rows()}) && x.shape() == Shape({dy.shape()[0], mask.cols()}),
-        "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(), ")");
+  check(dy.shape().rank() == 2 && dy.shape() == Shape({x.shape()[0], mask.rows()}) &&
+            x.shape() == Shape({dy.shape()[0], mask.cols()}),
+        "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(),
+        ")");
   Tensor dw = Tensor::empty({mask.nnz()});
-  on(dw.device(), [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), dy.value().view(), x.value().view(), dw.data()); });
-  return record("sparse_linear_dw", std::move(dw), Vars{dy, x}, {{"mask", mask}}, [mask](const Var& g, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return sparse_linear(in[1], g, mask); }, [&] { return sparse_linear_dx(in[0], g, mask); });
+  on(dw.device(), [&](auto device) {
+    kernels::sparse_linear_dw(device, mask.csr(), dy.value().view(), x.value().view(), dw.data());
   });
+  return record("sparse_linear_dw", std::move(dw), Vars{dy, x}, {{"mask", mask}},
+                [mask](const Var& g, const Var&, std::span<const Var> in) {
+                  return gradients(
+                      in, [&] { return sparse_linear(in[1], g, mask); },
+                      [&] { return sparse_linear_dx(in[0], g, mask); });
+                });
 }
 
 Var place_edges(const Var& values, const Mask& mask);
 
 /// values[e] = w(r, c) for every edge e = (r, c) of the mask.   w [out, in] → values [nnz]
 inline Var pick_edges(const Var& w, const Mask& mask) {
-  check(w.shape() == mask.shape(), "pick_edges: weight and mask differ in shape (", w.shape(), " and ", mask.shape(), ")");
+  check(w.shape() == mask.shape(), "pick_edges: weight and mask differ in shape (", w.shape(), " and ", mask.shape(),
+        ")");
   Tensor values = Tensor::empty({mask.nnz()});
   on(values.device(), [&](auto device) { kernels::pick_edges(device, w.value().view(), mask.csr(), values.data()); });
-  return record("pick_edges", std::move(values), Vars{w}, {{"mask", mask}}, [mask](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return place_edges(dy, mask); });
-  });
+  return record("pick_edges", std::move(values), Vars{w}, {{"mask", mask}},
+                [mask](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return place_edges(dy, mask); });
+                });
 }
 /// w(r, c) = values[e] for every edge, 0 elsewhere: the adjoint of pick_edges.   values [nnz] → w [out, in]
 inline Var place_edges(const Var& values, const Mask& mask) {
-  check(values.shape() == Shape{mask.nnz()}, "place_edges: needs one value per edge (values ", values.shape(), ", edges ", mask.nnz(), ")");
+  check(values.shape() == Shape{mask.nnz()}, "place_edges: needs one value per edge (values ", values.shape(),
+        ", edges ", mask.nnz(), ")");
   Tensor w = Tensor::empty(mask.shape());
   on(w.device(), [&](auto device) { kernels::place_edges(device, values.value().data(), mask.csr(), w.view()); });
-  return record("place_edges", std::move(w), Vars{values}, {{"mask", mask}}, [mask](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return pick_edges(dy, mask); });
-  });
+  return record("place_edges", std::move(w), Vars{values}, {{"mask", mask}},
+                [mask](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return pick_edges(dy, mask); });
+                });
 }
 
-/// y = x (W ⊙ mask)ᵀ + b for a full weight [out, in]: what stands behind the mask is exactly 0, whatever its value, and gets no
-/// gradient. Runs sparse or dense, whichever is faster for the density.
+/// y = x (W ⊙ mask)ᵀ + b for a full weight [out, in]: what stands behind the mask is exactly 0, whatever its value, and
+/// gets no gradient. Runs sparse or dense, whichever is faster for the density.
 inline Var masked_linear(const Var& x, const Var& weight, const Mask& mask, const Var& bias = {}) {
-  check(weight.shape() == mask.shape(), "masked_linear: weight and mask differ in shape (", weight.shape(), " and ", mask.shape(), ")");
+  check(weight.shape() == mask.shape(), "masked_linear: weight and mask differ in shape (", weight.shape(), " and ",
+        mask.shape(), ")");
   if (mask.is_full()) return linear(x, weight, bias);
   const Var values = pick_edges(weight, mask);
   if (mask.density() < 0.5) return sparse_linear(x, values, mask, bias);

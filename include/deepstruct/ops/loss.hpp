@@ -25,20 +25,25 @@ struct ClassLossOptions {
   float label_smoothing = 0;              ///< share of every target spread evenly over the classes
 };
 
-/// L = −log_p[target], weighted.   log_p [b, classes], target: b class numbers → [] or [b]. Throws on a target that is no class.
+/// L = −log_p[target], weighted.   log_p [b, classes], target: b class numbers → [] or [b]. Throws on a target that is
+/// no class.
 inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
   check(log_p.shape().rank() == 2, "cross_entropy: x must be [batch, classes] (", log_p.shape(), ")");
   const std::int64_t n = log_p.shape()[0], classes = log_p.shape()[1];
-  check(static_cast<std::int64_t>(target.size()) == n, "cross_entropy: needs one target per sample (", target.size(), " targets, x ", log_p.shape(), ")");
-  check(!options.weight || options.weight.shape() == Shape{classes}, "cross_entropy: needs one weight per class (", options.weight ? options.weight.shape() : Shape{}, " for ", classes, ")");
-  check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: need 0 <= label_smoothing <= 1 (", options.label_smoothing, ")");
+  check(static_cast<std::int64_t>(target.size()) == n, "cross_entropy: needs one target per sample (", target.size(),
+        " targets, x ", log_p.shape(), ")");
+  check(!options.weight || options.weight.shape() == Shape{classes}, "cross_entropy: needs one weight per class (",
+        options.weight ? options.weight.shape() : Shape{}, " for ", classes, ")");
+  check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: need 0 <= label_smoothing <= 1 (",
+        options.label_smoothing, ")");
   Indices index = Indices::empty({n, 1});
   Tensor weight = Tensor::empty({n, 1});
   double total = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int32_t t = target[i];
     const bool ignored = t == options.ignore_index;
-    check(ignored || (t >= 0 && t < classes), "cross_entropy: target is no class (", t, " of ", classes, " classes, sample ", i, ")");
+    check(ignored || (t >= 0 && t < classes), "cross_entropy: target is no class (", t, " of ", classes,
+          " classes, sample ", i, ")");
     index(i) = ignored ? 0 : t;
     weight(i) = ignored ? 0.0f : options.weight ? options.weight.value()(t) : 1.0f;
     total += double{weight(i)};
@@ -49,7 +54,8 @@ inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, cons
     Tensor counted = Tensor::empty({n, 1});
     for (std::int64_t i = 0; i < n; ++i) counted(i) = target[i] == options.ignore_index ? 0.0f : 1.0f;
     const Var spread = options.weight ? mul(log_p, options.weight) : log_p;
-    losses = sub(losses, mul(sum(spread, Over(1, true)), Tensor::full({n, 1}, smooth / static_cast<float>(classes))) * Var(counted));
+    losses = sub(losses, mul(sum(spread, Over(1, true)), Tensor::full({n, 1}, smooth / static_cast<float>(classes))) *
+                             Var(counted));
   }
   if (options.reduction == Reduction::none) return reshape(losses, {n});
   const Var whole = sum(losses);
@@ -62,7 +68,8 @@ inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, con
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "cross_entropy: targets must be [batch] (", target.shape(), ")");
-  return cross_entropy(x, std::span<const std::int32_t>(target.data(), static_cast<std::size_t>(target.size())), options);
+  return cross_entropy(x, std::span<const std::int32_t>(target.data(), static_cast<std::size_t>(target.size())),
+                       options);
 }
 
 /// L = (x − target)²
@@ -80,7 +87,8 @@ inline Var smooth_l1_loss(const Var& x, const Var& target, Reduction reduction =
   detail::check_pair("smooth_l1_loss", x, target);
   check(beta > 0, "smooth_l1_loss: beta must be positive (", beta, ")");
   const Var d = abs(sub(x, target));
-  return detail::reduced(where(detail::above(d, std::nextafter(beta, 0.0f)), d - beta / 2, square(d) * (0.5f / beta)), reduction);
+  return detail::reduced(where(detail::above(d, std::nextafter(beta, 0.0f)), d - beta / 2, square(d) * (0.5f / beta)),
+                         reduction);
 }
 /// L = −t ln σ(x) − (1 − t) ln(1 − σ(x)), without overflow
 inline Var binary_cross_entropy_with_logits(const Var& x, const Var& target, Reduction reduction = Reduction::mean) {

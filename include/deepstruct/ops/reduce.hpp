@@ -16,7 +16,7 @@ struct Over {
 
   Over() = default;
   Over(pool_vector<int> d, bool k = false) : dims(std::move(d)), keep(k) {}  // NOLINT: Over is an option
-  Over(int dim) : dims{dim} {}                              // NOLINT
+  Over(int dim) : dims{dim} {}                                               // NOLINT
   template <std::same_as<bool> B>  // {0, 1} is no dimension 0 with an accidental `true`
   Over(int dim, B k) : dims{dim}, keep(k) {}
 };
@@ -24,8 +24,8 @@ struct Over {
 namespace detail {
 
 struct ReducedShape {
-  Shape kept;        // reduced extents are 1
-  Shape result;      // as asked for
+  Shape kept;    // reduced extents are 1
+  Shape result;  // as asked for
   std::int64_t terms = 1;
 };
 inline ReducedShape reduction(const Shape& x, const Over& over, const char* op) {
@@ -89,7 +89,8 @@ inline Var std(const Var& x, const Over& over = {}, bool unbiased = true) { retu
 /// y = √Σ x²
 inline Var norm(const Var& x, const Over& over = {}) { return sqrt(sum(square(x), over)); }
 
-/// Index of the greatest (least) entry along `dim`, the first on ties; NaN counts as greatest (least).   → extent dim removed
+/// Index of the greatest (least) entry along `dim`, the first on ties; NaN counts as greatest (least).   → extent dim
+/// removed
 inline Indices argmax(const Tensor& x, int dim, bool keep = false, float sign = 1) {
   const auto r = detail::reduction(x.shape(), Over(dim, keep), "argmax");
   dim = normalize_dim(dim, x.rank(), "argmax");
@@ -97,7 +98,9 @@ inline Indices argmax(const Tensor& x, int dim, bool keep = false, float sign = 
   Indices kept = Indices::empty(r.kept);
   auto from = strides_of(x.shape());
   const auto n = make_nest<2>(r.kept, {strides_of(r.kept), from});
-  on(x.device(), [&](auto device) { kernels::argmax(device, x.data(), kept.data(), n, x.shape()[dim], x.shape().stride(dim), sign); });
+  on(x.device(), [&](auto device) {
+    kernels::argmax(device, x.data(), kept.data(), n, x.shape()[dim], x.shape().stride(dim), sign);
+  });
   return r.result == r.kept ? kept : Indices::from(r.result, kept.to_vector());
 }
 inline Indices argmin(const Tensor& x, int dim, bool keep = false) { return argmax(x, dim, keep, -1); }
@@ -120,12 +123,13 @@ template <class Op>
 Var shared_extremum(const char* op, const Var& x, const Over& over) {
   const auto r = reduction(x.shape(), over, op);
   check(r.terms > 0, op, ": nothing to choose from (", x.shape(), ")");
-  const Var y = record(op, reduce<Op>(x.value(), r.kept), Vars{x}, {}, [](const Var& dy, const Var& out, std::span<const Var> in) {
-    return gradients(in, [&] {
-      const Var equal = zip<kernels::fn::equal>("amax", in[0].value(), out.value());
-      return mul(dy, div(equal, sum_to(equal, out.shape())));
-    });
-  });
+  const Var y = record(op, reduce<Op>(x.value(), r.kept), Vars{x}, {},
+                       [](const Var& dy, const Var& out, std::span<const Var> in) {
+                         return gradients(in, [&] {
+                           const Var equal = zip<kernels::fn::equal>("amax", in[0].value(), out.value());
+                           return mul(dy, div(equal, sum_to(equal, out.shape())));
+                         });
+                       });
   return reshape(y, r.result);
 }
 }  // namespace detail
@@ -134,9 +138,13 @@ inline Extremum max(const Var& x, int dim, bool keep = false) { return detail::e
 /// The least entries along `dim`; on ties the first takes the gradient.
 inline Extremum min(const Var& x, int dim, bool keep = false) { return detail::extremum(x, dim, keep, -1); }
 /// The greatest entry over the extents; ties share the gradient evenly.
-inline Var amax(const Var& x, const Over& over = {}) { return detail::shared_extremum<kernels::fn::maximum>("amax", x, over); }
+inline Var amax(const Var& x, const Over& over = {}) {
+  return detail::shared_extremum<kernels::fn::maximum>("amax", x, over);
+}
 /// The least entry over the extents; ties share the gradient evenly.
-inline Var amin(const Var& x, const Over& over = {}) { return detail::shared_extremum<kernels::fn::minimum>("amin", x, over); }
+inline Var amin(const Var& x, const Over& over = {}) {
+  return detail::shared_extremum<kernels::fn::minimum>("amin", x, over);
+}
 
 /// y = ln Σ eˣ over the extents, without overflow.
 inline Var logsumexp(const Var& x, const Over& over = {}) {
@@ -167,11 +175,13 @@ inline Var cumsum(const Var& x, int dim) {
   Tensor y = Tensor::empty(x.shape());
   const auto n = make_nest<2>(r.kept, {strides_of(x.shape()), strides_of(x.shape())});
   on(y.device(), [&](auto device) {
-    kernels::cumsum(device, x.value().data(), y.data(), n, x.shape()[dim], x.shape().stride(dim), x.shape().stride(dim));
+    kernels::cumsum(device, x.value().data(), y.data(), n, x.shape()[dim], x.shape().stride(dim),
+                    x.shape().stride(dim));
   });
-  return record("cumsum", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}}, [dim](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return flip(cumsum(flip(dy, {dim}), dim), {dim}); });
-  });
+  return record("cumsum", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+                [dim](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return flip(cumsum(flip(dy, {dim}), dim), {dim}); });
+                });
 }
 
 }  // namespace deepstruct

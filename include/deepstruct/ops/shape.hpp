@@ -9,7 +9,8 @@ namespace deepstruct {
 
 using Extents = pool_vector<std::int64_t>;
 
-/// y = x in row-major order under another shape; one extent may be −1. Free of arithmetic, gradients go back the same way.
+/// y = x in row-major order under another shape; one extent may be −1. Free of arithmetic, gradients go back the same
+/// way.
 inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   check(extents.size() <= Shape::max_rank, "reshape: at most 4 extents (", extents.size(), ")");
   std::array<std::int64_t, Shape::max_rank> full{};
@@ -17,14 +18,18 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   int open = -1;
   for (int k = 0; k < static_cast<int>(extents.size()); ++k) {
     full[k] = extents[k];
-    check(full[k] >= 0 || (full[k] == -1 && open < 0), "reshape: extents must not be negative, except one -1 (", full[k], ")");
+    check(full[k] >= 0 || (full[k] == -1 && open < 0), "reshape: extents must not be negative, except one -1 (",
+          full[k], ")");
     if (full[k] == -1)
       open = k;
     else
-      check(full[k] == 0 || known <= (std::int64_t{1} << 40) / full[k], "reshape: too many elements (extent ", full[k], ")"), known *= full[k];
+      check(full[k] == 0 || known <= (std::int64_t{1} << 40) / full[k], "reshape: too many elements (extent ", full[k],
+            ")"),
+          known *= full[k];
   }
   if (open >= 0) {
-    check(known > 0 && x.size() % known == 0, "reshape: the extents do not divide the size (", known, " of ", x.size(), ")");
+    check(known > 0 && x.size() % known == 0, "reshape: the extents do not divide the size (", known, " of ", x.size(),
+          ")");
     full[open] = x.size() / known;
   }
   const Shape shape(std::span<const std::int64_t>(full.data(), extents.size()));
@@ -32,9 +37,10 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   if (shape == x.shape()) return x;
   Tensor y = Tensor::empty(shape);
   on(y.device(), [&](auto device) { kernels::reshape(device, x.value().view(), y.view()); });
-  return record("reshape", std::move(y), Vars{x}, {{"shape", shape}}, [](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return reshape(dy, in[0].shape().extents()); });
-  });
+  return record("reshape", std::move(y), Vars{x}, {{"shape", shape}},
+                [](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return reshape(dy, in[0].shape().extents()); });
+                });
 }
 inline Var reshape(const Var& x, std::initializer_list<std::int64_t> extents) {
   return reshape(x, std::span<const std::int64_t>(extents.begin(), extents.size()));
@@ -70,7 +76,8 @@ inline Var squeeze(const Var& x, int dim) {
 /// y[i_dims[0], i_dims[1], …] = x[i0, i1, …]: extent k of y is extent dims[k] of x.
 inline Var permute(const Var& x, std::vector<int> dims) {
   const int rank = x.shape().rank();
-  check(static_cast<int>(dims.size()) == rank, "permute: needs one dimension per extent (", dims.size(), " for ", x.shape(), ")");
+  check(static_cast<int>(dims.size()) == rank, "permute: needs one dimension per extent (", dims.size(), " for ",
+        x.shape(), ")");
   std::array<std::int64_t, Shape::max_rank> extents{}, strides{};
   std::vector<int> inverse(static_cast<std::size_t>(rank), -1);
   for (int k = 0; k < rank; ++k) {
@@ -85,9 +92,10 @@ inline Var permute(const Var& x, std::vector<int> dims) {
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
   Attributes attributes;
   for (int d : dims) attributes.push_back({"dim", std::int64_t{d}});
-  return record("permute", std::move(y), Vars{x}, std::move(attributes), [inverse](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return permute(dy, inverse); });
-  });
+  return record("permute", std::move(y), Vars{x}, std::move(attributes),
+                [inverse](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return permute(dy, inverse); });
+                });
 }
 /// y = x with two extents exchanged.
 inline Var transpose(const Var& x, int dim0 = 0, int dim1 = 1) {
@@ -121,7 +129,8 @@ inline void check_slice(const char* op, const Shape& whole, const Slice& s) {
   for (int k = 0; k < whole.rank(); ++k) {
     const std::int64_t last = s.start[k] + (s.shape[k] - 1) * s.step[k];
     check(s.step[k] != 0, op, ": steps must not be 0 (extent ", k, " of ", whole, ")");
-    check(s.start[k] >= 0 && s.start[k] <= whole[k] && (s.shape[k] == 0 || (s.start[k] < whole[k] && last >= 0 && last < whole[k])),
+    check(s.start[k] >= 0 && s.start[k] <= whole[k] &&
+              (s.shape[k] == 0 || (s.start[k] < whole[k] && last >= 0 && last < whole[k])),
           op, ": indices outside the extent (", s.start[k], " to ", last, " of extent ", whole[k], ")");
   }
 }
@@ -136,10 +145,21 @@ inline Var slice(const Var& x, const Slice& s) {
   detail::check_slice("slice", whole, s);
   Tensor y = Tensor::empty(s.shape);
   const auto n = make_nest<2>(s.shape, {strides_of(s.shape), detail::slice_strides(whole, s)});
-  on(y.device(), [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
-  return record("slice", std::move(y), Vars{x}, {{"shape", s.shape}, {"start0", s.start[0]}, {"start1", s.start[1]}, {"start2", s.start[2]}, {"start3", s.start[3]},
-                 {"step0", s.step[0]}, {"step1", s.step[1]}, {"step2", s.step[2]}, {"step3", s.step[3]}},
-                [s](const Var& dy, const Var&, std::span<const Var> in) { return gradients(in, [&] { return place(dy, in[0].shape(), s); }); });
+  on(y.device(),
+     [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
+  return record("slice", std::move(y), Vars{x},
+                {{"shape", s.shape},
+                 {"start0", s.start[0]},
+                 {"start1", s.start[1]},
+                 {"start2", s.start[2]},
+                 {"start3", s.start[3]},
+                 {"step0", s.step[0]},
+                 {"step1", s.step[1]},
+                 {"step2", s.step[2]},
+                 {"step3", s.step[3]}},
+                [s](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return place(dy, in[0].shape(), s); });
+                });
 }
 /// y = 0 except y[start + i·step] = x[i]: the adjoint of slice.   x [slice.shape] → y [shape]
 inline Var place(const Var& x, const Shape& shape, const Slice& s) {
@@ -147,15 +167,17 @@ inline Var place(const Var& x, const Shape& shape, const Slice& s) {
   detail::check_slice("place", shape, s);
   Tensor y = Tensor::zeros(shape);
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
-  on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
-  return record("place", std::move(y), Vars{x}, {{"shape", shape}}, [s](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return slice(dy, s); });
-  });
+  on(y.device(),
+     [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
+  return record(
+      "place", std::move(y), Vars{x}, {{"shape", shape}},
+      [s](const Var& dy, const Var&, std::span<const Var> in) { return gradients(in, [&] { return slice(dy, s); }); });
 }
 /// y = elements start … start + length − 1 of extent `dim`.
 inline Var narrow(const Var& x, int dim, std::int64_t start, std::int64_t length) {
   dim = normalize_dim(dim, x.shape().rank(), "narrow");
-  check(start >= 0 && length >= 0 && start + length <= x.shape()[dim], "narrow: range outside the extent (", start, " + ", length, " of ", x.shape()[dim], ")");
+  check(start >= 0 && length >= 0 && start + length <= x.shape()[dim], "narrow: range outside the extent (", start,
+        " + ", length, " of ", x.shape()[dim], ")");
   Slice s;
   Extents extents(x.shape().extents().begin(), x.shape().extents().end());
   s.start[dim] = start;
@@ -173,7 +195,8 @@ inline Var select(const Var& x, int dim, std::int64_t index) {
 /// `chunks` pieces of x along `dim`, the last one possibly shorter.
 inline std::vector<Var> chunk(const Var& x, std::int64_t chunks, int dim = 0) {
   check(chunks > 0, "chunk: needs at least one piece (", chunks, ")");
-  const std::int64_t n = x.shape()[normalize_dim(dim, x.shape().rank(), "chunk")], size = std::max<std::int64_t>(1, (n + chunks - 1) / chunks);
+  const std::int64_t n = x.shape()[normalize_dim(dim, x.shape().rank(), "chunk")],
+                     size = std::max<std::int64_t>(1, (n + chunks - 1) / chunks);
   std::vector<Var> pieces;
   for (std::int64_t at = 0; at < n; at += size) pieces.push_back(narrow(x, dim, at, std::min(size, n - at)));
   return pieces;
@@ -190,9 +213,11 @@ inline Var flip(const Var& x, std::initializer_list<int> dims) {
   return slice(x, s);
 }
 /// y = x with before[k] and after[k] times `value` added along extent k.
-inline Var pad(const Var& x, std::span<const std::int64_t> before, std::span<const std::int64_t> after, float value = 0) {
+inline Var pad(const Var& x, std::span<const std::int64_t> before, std::span<const std::int64_t> after,
+               float value = 0) {
   const int rank = x.shape().rank();
-  check(static_cast<int>(before.size()) == rank && before.size() == after.size(), "pad: needs one width per extent (", before.size(), " and ", after.size(), " for ", x.shape(), ")");
+  check(static_cast<int>(before.size()) == rank && before.size() == after.size(), "pad: needs one width per extent (",
+        before.size(), " and ", after.size(), " for ", x.shape(), ")");
   Slice s;
   s.shape = x.shape();
   Extents extents;
@@ -216,7 +241,9 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
   extents[dim] = 0;
   for (const Var& x : xs) {
     check(x.shape().rank() == rank, "cat: values differ in rank (", xs[0].shape(), " and ", x.shape(), ")");
-    for (int k = 0; k < rank; ++k) check(k == dim || x.shape()[k] == xs[0].shape()[k], "cat: values differ in another extent (", xs[0].shape(), " and ", x.shape(), ")");
+    for (int k = 0; k < rank; ++k)
+      check(k == dim || x.shape()[k] == xs[0].shape()[k], "cat: values differ in another extent (", xs[0].shape(),
+            " and ", x.shape(), ")");
     Slice s;
     s.start[dim] = extents[dim];
     s.shape = x.shape();
@@ -226,26 +253,34 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
   Tensor y = Tensor::empty(Shape(extents));
   for (std::size_t k = 0; k < xs.size(); ++k) {
     const auto n = make_nest<2>(xs[k].shape(), {strides_of(y.shape()), strides_of(xs[k].shape())});
-    on(y.device(), [&](auto device) { kernels::copy(device, xs[k].value().data(), y.data() + detail::slice_offset(y.shape(), slices[k]), n); });
+    on(y.device(), [&](auto device) {
+      kernels::copy(device, xs[k].value().data(), y.data() + detail::slice_offset(y.shape(), slices[k]), n);
+    });
   }
-  return record("cat", std::move(y), Vars(xs.begin(), xs.end()), {{"dim", std::int64_t{dim}}}, [slices](const Var& dy, const Var&, std::span<const Var> in) {
-    Vars result(in.size());
-    for (std::size_t k = 0; k < in.size(); ++k)
-      if (in[k].wants_grad()) result[k] = slice(dy, slices[k]);
-    return result;
-  });
+  return record("cat", std::move(y), Vars(xs.begin(), xs.end()), {{"dim", std::int64_t{dim}}},
+                [slices](const Var& dy, const Var&, std::span<const Var> in) {
+                  Vars result(in.size());
+                  for (std::size_t k = 0; k < in.size(); ++k)
+                    if (in[k].wants_grad()) result[k] = slice(dy, slices[k]);
+                  return result;
+                });
 }
-inline Var cat(std::initializer_list<Var> xs, int dim = 0) { return cat(std::span<const Var>(xs.begin(), xs.size()), dim); }
+inline Var cat(std::initializer_list<Var> xs, int dim = 0) {
+  return cat(std::span<const Var>(xs.begin(), xs.size()), dim);
+}
 /// y = the xs, of one shape, along a new extent `dim`.
 inline Var stack(std::span<const Var> xs, int dim = 0) {
   std::vector<Var> with_extent;
   for (const Var& x : xs) with_extent.push_back(unsqueeze(x, dim));
   return cat(with_extent, dim);
 }
-inline Var stack(std::initializer_list<Var> xs, int dim = 0) { return stack(std::span<const Var>(xs.begin(), xs.size()), dim); }
+inline Var stack(std::initializer_list<Var> xs, int dim = 0) {
+  return stack(std::span<const Var>(xs.begin(), xs.size()), dim);
+}
 /// y = x laid out repeats[k] times along extent k; needs one count per extent.
 inline Var repeat(const Var& x, std::span<const std::int64_t> repeats) {
-  check(static_cast<int>(repeats.size()) == x.shape().rank(), "repeat: needs one count per extent (", repeats.size(), " for ", x.shape(), ")");
+  check(static_cast<int>(repeats.size()) == x.shape().rank(), "repeat: needs one count per extent (", repeats.size(),
+        " for ", x.shape(), ")");
   Var y = x;
   for (int k = 0; k < static_cast<int>(repeats.size()); ++k) {
     check(repeats[k] >= 1, "repeat: counts must be positive (", repeats[k], ")");
@@ -271,41 +306,54 @@ inline nest<3> gather_nest(const Shape& x, const Shape& index, int dim) {
   return make_nest<3>(index, {strides_of(index), from, strides_of(index)});
 }
 inline void check_indices(std::string_view op, const Indices& index, std::int64_t n) {
-  index.for_each([&](std::int64_t, std::int32_t i) { check(i >= 0 && i < n, op, ": index outside the extent (", i, " of ", n, ")"); });
+  index.for_each([&](std::int64_t, std::int32_t i) {
+    check(i >= 0 && i < n, op, ": index outside the extent (", i, " of ", n, ")");
+  });
 }
 
 }  // namespace detail
 
 Var scatter_add(const Var& dy, const Indices& index, const Shape& shape, int dim);
 
-/// y[…, i, …] = x[…, index[…, i, …], …] along `dim`.   index → y of the index's shape; other extents no larger than x's.
+/// y[…, i, …] = x[…, index[…, i, …], …] along `dim`.   index → y of the index's shape; other extents no larger than
+/// x's.
 inline Var gather(const Var& x, const Indices& index, int dim) {
   dim = normalize_dim(dim, x.shape().rank(), "gather");
-  check(index.rank() == x.shape().rank(), "gather: index and x differ in rank (", index.shape(), " and ", x.shape(), ")");
+  check(index.rank() == x.shape().rank(), "gather: index and x differ in rank (", index.shape(), " and ", x.shape(),
+        ")");
   for (int k = 0; k < index.rank(); ++k)
-    check(k == dim || index.shape()[k] <= x.shape()[k], "gather: the index exceeds x (", index.shape(), " and ", x.shape(), ")");
+    check(k == dim || index.shape()[k] <= x.shape()[k], "gather: the index exceeds x (", index.shape(), " and ",
+          x.shape(), ")");
   detail::check_indices("gather", index, x.shape()[dim]);
   Tensor y = Tensor::empty(index.shape());
   const auto n = detail::gather_nest(x.shape(), index.shape(), dim);
-  on(y.device(), [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
-  return record("gather", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}}, [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return scatter_add(dy, index, in[0].shape(), dim); });
-  });
+  on(y.device(),
+     [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
+  return record("gather", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+                [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return scatter_add(dy, index, in[0].shape(), dim); });
+                });
 }
 /// y = 0, then y[…, index[…, i, …], …] += x[…, i, …] along `dim`, in index order: the adjoint of gather.
 inline Var scatter_add(const Var& x, const Indices& index, const Shape& shape, int dim) {
-  check(x.shape() == index.shape(), "scatter_add: x and index differ in shape (", x.shape(), " and ", index.shape(), ")");
+  check(x.shape() == index.shape(), "scatter_add: x and index differ in shape (", x.shape(), " and ", index.shape(),
+        ")");
   dim = normalize_dim(dim, shape.rank(), "scatter_add");
-  check(index.rank() == shape.rank(), "scatter_add: index and result differ in rank (", index.shape(), " and ", shape, ")");
+  check(index.rank() == shape.rank(), "scatter_add: index and result differ in rank (", index.shape(), " and ", shape,
+        ")");
   for (int k = 0; k < index.rank(); ++k)
-    check(k == dim || index.shape()[k] <= shape[k], "scatter_add: the index exceeds the result (", index.shape(), " and ", shape, ")");
+    check(k == dim || index.shape()[k] <= shape[k], "scatter_add: the index exceeds the result (", index.shape(),
+          " and ", shape, ")");
   detail::check_indices("scatter_add", index, shape[dim]);
   Tensor y = Tensor::zeros(shape);
   const auto n = detail::gather_nest(shape, index.shape(), dim);
-  on(y.device(), [&](auto device) { kernels::scatter_add(device, x.value().data(), index.data(), y.data(), n, shape.stride(dim)); });
-  return record("scatter_add", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}}, [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return gather(dy, index, dim); });
+  on(y.device(), [&](auto device) {
+    kernels::scatter_add(device, x.value().data(), index.data(), y.data(), n, shape.stride(dim));
   });
+  return record("scatter_add", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+                [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
+                  return gradients(in, [&] { return gather(dy, index, dim); });
+                });
 }
 /// y = the entries of extent `dim` that a list of indices names, in that order.
 inline Var index_select(const Var& x, int dim, std::span<const std::int32_t> index) {

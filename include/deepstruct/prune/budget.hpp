@@ -54,8 +54,10 @@ inline float threshold(std::vector<float> saliency, const Budget& budget) {
       const double step = double{b - a};
       return static_cast<float>(t < 0.5 ? double{a} + step * t : double{b} - step * (1 - t));
     }
-    case Budget::Kind::absolute: return smallest(std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18))));
-    case Budget::Kind::bucket: break;
+    case Budget::Kind::absolute:
+      return smallest(std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18))));
+    case Budget::Kind::bucket:
+      break;
   }
   std::sort(saliency.begin(), saliency.end());
   double total = 0;
@@ -67,11 +69,14 @@ inline float threshold(std::vector<float> saliency, const Budget& budget) {
 /// How many of n weights the budget prunes when exactly that many shall go.
 inline std::int64_t exact_count(std::vector<float> saliency, const Budget& budget) {
   const auto n = static_cast<std::int64_t>(saliency.size());
-  if (budget.kind == Budget::Kind::percentage) return static_cast<std::int64_t>(std::nearbyint(budget.value / 100 * static_cast<double>(n)));
-  if (budget.kind == Budget::Kind::absolute) return static_cast<std::int64_t>(std::min(budget.value, static_cast<double>(n)));
+  if (budget.kind == Budget::Kind::percentage)
+    return static_cast<std::int64_t>(std::nearbyint(budget.value / 100 * static_cast<double>(n)));
+  if (budget.kind == Budget::Kind::absolute)
+    return static_cast<std::int64_t>(std::min(budget.value, static_cast<double>(n)));
   std::sort(saliency.begin(), saliency.end());
   std::int64_t count = 0;
-  for (double total = 0; count < n && (total += double{saliency[static_cast<std::size_t>(count)]}) <= budget.value;) ++count;
+  for (double total = 0; count < n && (total += double{saliency[static_cast<std::size_t>(count)]}) <= budget.value;)
+    ++count;
   return count;
 }
 

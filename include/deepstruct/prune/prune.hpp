@@ -26,10 +26,12 @@ struct PruneReport {
   std::vector<Layer> layers;
 
   std::int64_t before() const {
-    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0}, [](std::int64_t n, const Layer& l) { return n + l.before; });
+    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0},
+                           [](std::int64_t n, const Layer& l) { return n + l.before; });
   }
   std::int64_t after() const {
-    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0}, [](std::int64_t n, const Layer& l) { return n + l.after; });
+    return std::accumulate(layers.begin(), layers.end(), std::int64_t{0},
+                           [](std::int64_t n, const Layer& l) { return n + l.after; });
   }
   /// Names of the layers that lost their last weight in this step.
   std::vector<std::string> emptied() const {
@@ -54,7 +56,8 @@ std::int64_t get_network_weight_count(const M& model) {
 /// Switches every connection on again. Full storage brings remembered weights back; packed ones come back as 0.
 template <class M>
 void reset_pruned_network(M& model) {
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.set_mask(Mask::ones(layer.out_features(), layer.in_features())); });
+  each<MaskedLinearLayer>(
+      model, [](MaskedLinearLayer& layer) { layer.set_mask(Mask::ones(layer.out_features(), layer.in_features())); });
 }
 
 namespace detail {
@@ -85,7 +88,8 @@ std::vector<PruneLayer> prune_layers(M& model, const char* op) {
 }
 
 /// Prunes a group of layers together; a group without any weight is left alone.
-inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const PruneOptions& options, PruneReport& report) {
+inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const PruneOptions& options,
+                        PruneReport& report) {
   std::vector<float> all;
   for (const PruneLayer& l : group) all.insert(all.end(), l.saliency.begin(), l.saliency.end());
   std::vector<char> keep(all.size(), 1);
@@ -107,10 +111,12 @@ inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const
     if (static_cast<std::size_t>(std::count(own.begin(), own.end(), 1)) < floor) {
       std::vector<std::size_t> order(n);
       std::iota(order.begin(), order.end(), std::size_t{0});
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return l.saliency[a] > l.saliency[b]; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::size_t a, std::size_t b) { return l.saliency[a] > l.saliency[b]; });
       for (std::size_t k = 0; k < n; ++k) own[order[k]] = k < floor;
     }
-    const Mask after = l.mask.filter([&](std::int32_t e, std::int64_t, std::int64_t) { return own[static_cast<std::size_t>(e)] != 0; });
+    const Mask after = l.mask.filter(
+        [&](std::int32_t e, std::int64_t, std::int64_t) { return own[static_cast<std::size_t>(e)] != 0; });
     report.layers.push_back({l.name, l.mask.nnz(), after.nnz()});
     if (after.nnz() != l.mask.nnz()) l.layer->set_mask(after);
     offset += n;
@@ -144,11 +150,12 @@ PruneReport set_and_prune(M& model, Set&& set, Prune&& prune) {
 
 }  // namespace detail
 
-/// Removes the least salient weights of the whole network, for a budget. Weights equal to the threshold stay (so ties prune
-/// fewer), unless options.exact. Returns what went; throws on NaN saliency and leaves the model unchanged then.
+/// Removes the least salient weights of the whole network, for a budget. Weights equal to the threshold stay (so ties
+/// prune fewer), unless options.exact. Returns what went; throws on NaN saliency and leaves the model unchanged then.
 ///
-/// percentage(q): threshold = q-th percentile (NumPy's) of the saliencies of existing weights. absolute(n): threshold = the n-th
-/// smallest, counted from 0; the greatest always stays. bucket(s): as in Budget; everything goes if s exceeds the total.
+/// percentage(q): threshold = q-th percentile (NumPy's) of the saliencies of existing weights. absolute(n): threshold =
+/// the n-th smallest, counted from 0; the greatest always stays. bucket(s): as in Budget; everything goes if s exceeds
+/// the total.
 template <class M>
 PruneReport prune_network_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
   detail::check_prune_options("prune_network_by_saliency", options);
@@ -158,20 +165,24 @@ PruneReport prune_network_by_saliency(M& model, const Budget& budget, const Prun
   return report;
 }
 
-/// The same layer by layer: percentage(q) of each; absolute(n) is shared out in proportion to the layers' weights, rounded half to
-/// even, so that the parts may not add up to n; a layer whose part is all it has is emptied, down to the floor. A bucket has no meaning here and throws.
+/// The same layer by layer: percentage(q) of each; absolute(n) is shared out in proportion to the layers' weights,
+/// rounded half to even, so that the parts may not add up to n; a layer whose part is all it has is emptied, down to
+/// the floor. A bucket has no meaning here and throws.
 template <class M>
 PruneReport prune_layer_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
   detail::check_prune_options("prune_layer_by_saliency", options);
-  check(budget.kind != Budget::Kind::bucket, "prune_layer_by_saliency: a bucket belongs to the whole network (bucket ", budget.value, ")");
+  check(budget.kind != Budget::Kind::bucket, "prune_layer_by_saliency: a bucket belongs to the whole network (bucket ",
+        budget.value, ")");
   auto layers = detail::prune_layers(model, "prune_layer_by_saliency");
   const double total = static_cast<double>(get_network_weight_count(model));
   PruneReport report;
   for (detail::PruneLayer& l : layers) {
     Budget share = budget;
-    if (budget.kind == Budget::Kind::absolute && total > 0) share.value = std::nearbyint(static_cast<double>(l.mask.nnz()) / total * budget.value);
+    if (budget.kind == Budget::Kind::absolute && total > 0)
+      share.value = std::nearbyint(static_cast<double>(l.mask.nnz()) / total * budget.value);
     PruneOptions how = options;
-    how.exact |= budget.kind == Budget::Kind::absolute && share.value >= static_cast<double>(l.mask.nnz());  // all of it goes
+    how.exact |=
+        budget.kind == Budget::Kind::absolute && share.value >= static_cast<double>(l.mask.nnz());  // all of it goes
     detail::prune_group(std::span(&l, 1), share, how, report);
   }
   return report;
@@ -181,25 +192,29 @@ PruneReport prune_layer_by_saliency(M& model, const Budget& budget, const PruneO
 template <class M>
 PruneReport random_pruning(M& model, const Budget& budget, Rng& rng = default_rng(), const PruneOptions& options = {}) {
   return detail::set_and_prune(
-      model, [&](M& m) { set_random_saliency(m, rng); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+      model, [&](M& m) { set_random_saliency(m, rng); },
+      [&](M& m) { return prune_network_by_saliency(m, budget, options); });
 }
 /// Prunes the smallest weights of the whole network (Han et al. 2015; See et al. 2016).
 template <class M>
 PruneReport magnitude_class_blinded(M& model, const Budget& budget, const PruneOptions& options = {}) {
   return detail::set_and_prune(
-      model, [&](M& m) { set_magnitude_saliency(m); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+      model, [&](M& m) { set_magnitude_saliency(m); },
+      [&](M& m) { return prune_network_by_saliency(m, budget, options); });
 }
 /// Prunes the smallest weights of every layer (See et al. 2016).
 template <class M>
 PruneReport magnitude_class_uniform(M& model, const Budget& budget, const PruneOptions& options = {}) {
   return detail::set_and_prune(
-      model, [&](M& m) { set_magnitude_saliency(m); }, [&](M& m) { return prune_layer_by_saliency(m, budget, options); });
+      model, [&](M& m) { set_magnitude_saliency(m); },
+      [&](M& m) { return prune_layer_by_saliency(m, budget, options); });
 }
 /// Prunes the smallest weights in units of their layer's standard deviation (See et al. 2016).
 template <class M>
 PruneReport magnitude_class_distributed(M& model, const Budget& budget, const PruneOptions& options = {}) {
   return detail::set_and_prune(
-      model, [&](M& m) { set_distributed_saliency(m); }, [&](M& m) { return prune_network_by_saliency(m, budget, options); });
+      model, [&](M& m) { set_distributed_saliency(m); },
+      [&](M& m) { return prune_network_by_saliency(m, budget, options); });
 }
 
 }  // namespace deepstruct

@@ -14,11 +14,12 @@ void set_magnitude_saliency(M& model) {
 /// Uniform random saliency in [0, 1].
 template <class M>
 void set_random_saliency(M& model, Rng& rng = default_rng()) {
-  each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.set_saliency(Tensor::uniform(layer.weight.shape(), 0, 1, rng)); });
+  each<MaskedLinearLayer>(
+      model, [&](MaskedLinearLayer& layer) { layer.set_saliency(Tensor::uniform(layer.weight.shape(), 0, 1, rng)); });
 }
 
-/// Saliency |w| / std(w), the (unbiased) standard deviation over all stored weights of the layer, so that layers of different
-/// scale compare. A layer whose weights do not vary keeps |w|.
+/// Saliency |w| / std(w), the (unbiased) standard deviation over all stored weights of the layer, so that layers of
+/// different scale compare. A layer whose weights do not vary keeps |w|.
 template <class M>
 void set_distributed_saliency(M& model) {
   no_grad guard;

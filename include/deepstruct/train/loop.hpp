@@ -14,10 +14,10 @@ namespace deepstruct {
 
 /// Where a training run is.
 struct Progress {
-  int epoch = 0, epochs = 0;            ///< counted from 1
-  std::int64_t step = 0, steps = 0;     ///< batches done of this epoch, counted from 1
-  double loss = 0;                      ///< mean loss of this epoch so far
-  double accuracy = 0;                  ///< share of right answers of this epoch so far
+  int epoch = 0, epochs = 0;         ///< counted from 1
+  std::int64_t step = 0, steps = 0;  ///< batches done of this epoch, counted from 1
+  double loss = 0;                   ///< mean loss of this epoch so far
+  double accuracy = 0;               ///< share of right answers of this epoch so far
 };
 
 /// Options of fit.
@@ -36,7 +36,8 @@ struct FitReport {
   bool stopped = false;           ///< the stop token ended it early
 };
 
-/// Trains on cross entropy: per batch in random order model(x), backward, optimizer step. Deterministic for a given generator.
+/// Trains on cross entropy: per batch in random order model(x), backward, optimizer step. Deterministic for a given
+/// generator.
 template <class M, class Optimizer>
 FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, const FitOptions& options = {}) {
   check(options.epochs >= 0, "fit: the number of epochs must not be negative (", options.epochs, ")");

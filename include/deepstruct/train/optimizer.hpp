@@ -1,5 +1,5 @@
-// Optimizers: SGD, Adam, AdamW, RMSprop, Adagrad. They hold hyper-parameters and the step count; what they remember of a
-// parameter lives in the parameter's slots.
+// Optimizers: SGD, Adam, AdamW, RMSprop, Adagrad. They hold hyper-parameters and the step count; what they remember of
+// a parameter lives in the parameter's slots.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,8 @@ namespace deepstruct {
 
 namespace detail {
 
-/// Calls update(param) for every parameter with a gradient, then forgets the gradient. Entries behind a frozen mask stay.
+/// Calls update(param) for every parameter with a gradient, then forgets the gradient. Entries behind a frozen mask
+/// stay.
 template <class M, class F>
 void step_parameters(M& model, const char* op, F&& update) {
   std::int64_t count = 0;
@@ -57,11 +58,17 @@ struct SGD {
   void step(M& model) {
     detail::check_rates("SGD", lr, weight_decay);
     check(momentum >= 0, "SGD: the momentum must not be negative (", momentum, ")");
-    check(!nesterov || (momentum > 0 && dampening == 0), "SGD: Nesterov needs momentum and no dampening (", momentum, ", ", dampening, ")");
+    check(!nesterov || (momentum > 0 && dampening == 0), "SGD: Nesterov needs momentum and no dampening (", momentum,
+          ", ", dampening, ")");
     detail::step_parameters(model, "SGD", [&](Param& p) {
       const bool first = momentum > 0 && !p.has_slot("momentum_buffer");
       float* buffer = momentum > 0 ? p.slot("momentum_buffer").data() : nullptr;
-      const kernels::sgd_rule rule{static_cast<float>(lr), static_cast<float>(momentum), static_cast<float>(dampening), static_cast<float>(weight_decay), nesterov, first};
+      const kernels::sgd_rule rule{static_cast<float>(lr),
+                                   static_cast<float>(momentum),
+                                   static_cast<float>(dampening),
+                                   static_cast<float>(weight_decay),
+                                   nesterov,
+                                   first};
       on(p.value().device(), [&](auto device) {
         kernels::sgd_step(device, p.mutable_value().data(), p.grad().data(), buffer, p.shape().storage(), rule);
       });
@@ -72,8 +79,8 @@ struct SGD {
 namespace detail {
 
 template <class M>
-void adam_step(M& model, const char* op, double lr, double beta1, double beta2, double eps, double weight_decay, bool amsgrad, bool decoupled,
-               std::int64_t& steps) {
+void adam_step(M& model, const char* op, double lr, double beta1, double beta2, double eps, double weight_decay,
+               bool amsgrad, bool decoupled, std::int64_t& steps) {
   check_rates(op, lr, weight_decay);
   check_unit(op, "beta1", beta1);
   check_unit(op, "beta2", beta2);
@@ -140,8 +147,10 @@ struct RMSprop {
   template <class M>
   void step(M& model) {
     detail::check_rates("RMSprop", lr, weight_decay);
-    check(alpha >= 0 && eps >= 0 && momentum >= 0, "RMSprop: alpha, eps and momentum must not be negative (", alpha, ", ", eps, ", ", momentum, ")");
-    const kernels::rmsprop_rule rule{static_cast<float>(lr), static_cast<float>(alpha), static_cast<float>(eps), static_cast<float>(weight_decay), static_cast<float>(momentum)};
+    check(alpha >= 0 && eps >= 0 && momentum >= 0, "RMSprop: alpha, eps and momentum must not be negative (", alpha,
+          ", ", eps, ", ", momentum, ")");
+    const kernels::rmsprop_rule rule{static_cast<float>(lr), static_cast<float>(alpha), static_cast<float>(eps),
+                                     static_cast<float>(weight_decay), static_cast<float>(momentum)};
     detail::step_parameters(model, "RMSprop", [&](Param& p) {
       p.slot("square_avg");
       if (centered) p.slot("grad_avg");
@@ -149,7 +158,8 @@ struct RMSprop {
       float* mean = centered ? p.slot("grad_avg").data() : nullptr;
       float* buffer = momentum > 0 ? p.slot("momentum_buffer").data() : nullptr;
       on(p.value().device(), [&](auto device) {
-        kernels::rmsprop_step(device, p.mutable_value().data(), p.grad().data(), p.slot("square_avg").data(), mean, buffer, p.shape().storage(), rule);
+        kernels::rmsprop_step(device, p.mutable_value().data(), p.grad().data(), p.slot("square_avg").data(), mean,
+                              buffer, p.shape().storage(), rule);
       });
     });
   }
