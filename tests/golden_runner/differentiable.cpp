@@ -42,7 +42,6 @@ struct Leaves {
   }
 };
 
-
 void check_second(Case& c, const Leaves& x, const ds::Vars& g) {
   const Json& second = c["second"];
   ds::Var s;

@@ -453,9 +453,9 @@ void run_behaviour(Case& c) {
 }
 
 const std::map<std::string, Runner> masked_linear_kinds = {{"forward_backward", run_forward_backward},
-                                             {"recompute_mask", run_recompute_mask},
-                                             {"mask_as_params", run_mask_as_params},
-                                             {"behaviour", run_behaviour}};
+                                                           {"recompute_mask", run_recompute_mask},
+                                                           {"mask_as_params", run_mask_as_params},
+                                                           {"behaviour", run_behaviour}};
 
 }  // namespace
 

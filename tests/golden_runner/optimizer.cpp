@@ -118,9 +118,9 @@ void run_clip(Case& c) {
 }
 
 const std::map<std::string, Runner> optimizer_ops = {{"optimizer", run_trace},
-                                           {"optimizer_error", run_error},
-                                           {"optimizer_semantics", run_semantics},
-                                           {"clip_grad_norm", run_clip}};
+                                                     {"optimizer_error", run_error},
+                                                     {"optimizer_semantics", run_semantics},
+                                                     {"clip_grad_norm", run_clip}};
 
 }  // namespace
 

@@ -194,8 +194,8 @@ void run_distributed(Case& c) {
 }
 
 const std::map<std::string, Runner> pruning_kinds = {{"prune_network_by_saliency", run_by_saliency<false>},
-                                             {"prune_layer_by_saliency", run_by_saliency<true>},
-                                             {"distributed", run_distributed}};
+                                                     {"prune_layer_by_saliency", run_by_saliency<true>},
+                                                     {"distributed", run_distributed}};
 
 }  // namespace
 
