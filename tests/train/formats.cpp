@@ -118,7 +118,8 @@ TEST_CASE("idx arrays of all element types", "[formats]") {
   CHECK(idx_tensor(idx(0x0E, {1, 1, 1, 1}, std::string("\xBF\xF8\0\0\0\0\0\0", 8))) ==
         Tensor::from({1, 1, 1, 1}, {-1.5f}));
   CHECK(std::isnan(idx_tensor(idx(0x0D, {1}, std::string("\x7F\xC0\0\0", 4))).item()));
-  CHECK(contains(format_error_of([] { idx_tensor(idx(0x0E, {1}, std::string("\x7F\xE0\0\0\0\0\0\0", 8))); }), "float32"));
+  CHECK(
+      contains(format_error_of([] { idx_tensor(idx(0x0E, {1}, std::string("\x7F\xE0\0\0\0\0\0\0", 8))); }), "float32"));
   CHECK(idx_images(idx(0x08, {0, 28, 28}, "")).shape() == Shape{0, 28, 28});
 }
 
@@ -159,10 +160,11 @@ TEST_CASE("damaged idx files", "[formats]") {
   CHECK(contains(format_error_of([] { idx_images(idx(0x08, {}, "a")); }), "need 1 to 4 dimensions (0)"));
   CHECK(contains(format_error_of([] { idx_images(idx(0x08, std::vector<std::uint32_t>(255, 1), "a")); }),
                  "need 1 to 4 dimensions"));
-  CHECK(contains(format_error_of([] { idx_images(idx(0x08, {2}, "ab")); }), "idx_images: need bytes"));  // labels as images
-  CHECK(contains(format_error_of([&] { idx_labels(good); }), "idx_labels: need integers"));              // images as labels
-  CHECK(
-      contains(format_error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }), "idx_labels: need integers"));  // floats as labels
+  CHECK(contains(format_error_of([] { idx_images(idx(0x08, {2}, "ab")); }),
+                 "idx_images: need bytes"));                                                 // labels as images
+  CHECK(contains(format_error_of([&] { idx_labels(good); }), "idx_labels: need integers"));  // images as labels
+  CHECK(contains(format_error_of([] { idx_labels(idx(0x0D, {1}, "abcd")); }),
+                 "idx_labels: need integers"));  // floats as labels
 }
 
 TEST_CASE("csv tables", "[formats]") {
@@ -256,7 +258,8 @@ TEST_CASE("npy versions and spellings of the header", "[formats]") {
   const Tensor expected = Tensor::from({2}, {1, 2});
   const std::string dictionary = "{\"shape\":(2,),\"fortran_order\":False,\"descr\":\"<f4\"}    \n";
   for (int version : {1, 2, 3}) CHECK(npy_tensor(npy(dictionary, data, version)) == expected);
-  for (int version : {0, 4}) CHECK(contains(format_error_of([&] { npy_tensor(npy(dictionary, data, version)); }), "version"));
+  for (int version : {0, 4})
+    CHECK(contains(format_error_of([&] { npy_tensor(npy(dictionary, data, version)); }), "version"));
 }
 
 TEST_CASE("damaged and hostile npy files", "[formats]") {
@@ -325,14 +328,15 @@ TEST_CASE("npy files are written as NumPy does and read back", "[formats]") {
     save_npy(file.path, y);
     CHECK(load_npy_indices(file.path) == y);
   }
-  CHECK(
-      contains(format_error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }), "save_npy: cannot write"));
+  CHECK(contains(format_error_of([&] { save_npy(file.path / "no" / "folder", Tensor::zeros({1})); }),
+                 "save_npy: cannot write"));
 }
 
 TEST_CASE("files: missing, foreign, too large; the Error names the file", "[formats]") {
   const TemporaryFile file(".csv");
   CHECK(contains(format_error_of([&] { load_csv(file.path); }), "read_file: no such file (" + file.path.string()));
-  CHECK(contains(format_error_of([&] { read_plain_file(std::filesystem::temp_directory_path()); }), "not a regular file"));
+  CHECK(contains(format_error_of([&] { read_plain_file(std::filesystem::temp_directory_path()); }),
+                 "not a regular file"));
   std::ofstream(file.path) << "1,2\n3,four\n";
   CHECK(format_error_of([&] { load_csv(file.path); }) ==
         "parse_csv: not a number ('four' in line 2) in " + file.path.string());
