@@ -6,6 +6,7 @@
 #include "bench.hpp"
 
 #include <deepstruct/deepstruct.hpp>
+#include <deepstruct/train/formats.hpp>
 
 #include <filesystem>
 
