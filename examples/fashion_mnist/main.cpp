@@ -154,131 +154,130 @@ int work(CLI::App& app, const examples::Parse& parse) {
   const auto learn = [&](const std::string& phase, int epochs, double lr) {
     // Weight decay, because magnitude decides who goes: with plain Adam 95 % cost 0.8 points instead of 0.3 (seed 1).
     ds::AdamW adam{.lr = lr, .weight_decay = 0.1};
-    .weight_decay = 0.1
-  };  // the decay keeps weights of nearly dark pixels from looking important
-  const std::int64_t steps = epochs * ((train.size() + s.batch - 1) / s.batch);
-  const ds::CosineAnnealingLR schedule{.lr = lr, .T_max = steps, .eta_min = lr / 100};
-  std::int64_t step = 0;
-  ds::FitOptions options{.epochs = epochs, .batch_size = s.batch, .stop = interrupt.token()};
-  options.on_step = [&](const ds::Progress& p) {
-    adam.lr = schedule(++step);
-    progress.update(p.step, p.steps, "loss " + examples::fixed(p.loss, 4));
-  };
-  options.on_epoch = [&](const ds::Progress& p) {
-    const ds::Evaluation e = ds::evaluate(model, test);
-    accuracy = e.accuracy;
-    log.row(phase, p.epoch, ds::get_network_weight_count(model), sparsity(), p.loss, p.accuracy, e.loss, e.accuracy);
-    progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " +
-                  examples::fixed(p.loss, 4) + "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
+    const std::int64_t steps = epochs * ((train.size() + s.batch - 1) / s.batch);
+    const ds::CosineAnnealingLR schedule{.lr = lr, .T_max = steps, .eta_min = lr / 100};
+    std::int64_t step = 0;
+    ds::FitOptions options{.epochs = epochs, .batch_size = s.batch, .stop = interrupt.token()};
+    options.on_step = [&](const ds::Progress& p) {
+      adam.lr = schedule(++step);
+      progress.update(p.step, p.steps, "loss " + examples::fixed(p.loss, 4));
+    };
+    options.on_epoch = [&](const ds::Progress& p) {
+      const ds::Evaluation e = ds::evaluate(model, test);
+      accuracy = e.accuracy;
+      log.row(phase, p.epoch, ds::get_network_weight_count(model), sparsity(), p.loss, p.accuracy, e.loss, e.accuracy);
+      progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " +
+                    examples::fixed(p.loss, 4) + "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
+      progress.begin(phase);
+    };
     progress.begin(phase);
+    const bool done = !ds::fit(model, adam, train, rng, options).stopped;
+    progress.clear();
+    return done;
   };
-  progress.begin(phase);
-  const bool done = !ds::fit(model, adam, train, rng, options).stopped;
-  progress.clear();
-  return done;
-};
-const auto stopped = [&] {
-  ds::save(model, out / "checkpoint.safetensors", {.metadata = {{"state", "interrupted"}}});
-  std::cerr << "stopped; checkpoint in " << (out / "checkpoint.safetensors").string() << '\n';
-  return interrupt.exit_code();
-};
+  const auto stopped = [&] {
+    ds::save(model, out / "checkpoint.safetensors", {.metadata = {{"state", "interrupted"}}});
+    std::cerr << "stopped; checkpoint in " << (out / "checkpoint.safetensors").string() << '\n';
+    return interrupt.exit_code();
+  };
 
-// Dense.
-if (!learn("dense", s.epochs, s.lr)) return stopped();
-const double dense_accuracy = accuracy;
-ds::save(model, out / "dense.safetensors", {.slots = false});
-const ds::MaskedDeepFFN dense = model;
-std::vector<examples::svg::Point> after_pruning, after_training{{0, dense_accuracy}};
+  // Dense.
+  if (!learn("dense", s.epochs, s.lr)) return stopped();
+  const double dense_accuracy = accuracy;
+  ds::save(model, out / "dense.safetensors", {.slots = false});
+  const ds::MaskedDeepFFN dense = model;
+  std::vector<examples::svg::Point> after_pruning, after_training{{0, dense_accuracy}};
 
-// Prune, retrain, repeat.
-for (int round = 1; round <= s.rounds; ++round) {
-  const std::int64_t goal = weights_left(all, s.sparsity, round, s.rounds), now = ds::get_network_weight_count(model);
-  ds::prune_network_by_saliency(model, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
-  ds::apply_mask(model);
-  accuracy = ds::evaluate(model, test).accuracy;
-  after_pruning.push_back({sparsity(), accuracy});
-  if (!learn("pruned " + examples::fixed(100 * sparsity(), 1) + " %", round < s.rounds ? s.retrain : s.finish, s.lr))
-    return stopped();
-  after_training.push_back({sparsity(), accuracy});
-}
-const double pruned_accuracy = accuracy;
+  // Prune, retrain, repeat.
+  for (int round = 1; round <= s.rounds; ++round) {
+    const std::int64_t goal = weights_left(all, s.sparsity, round, s.rounds), now = ds::get_network_weight_count(model);
+    ds::prune_network_by_saliency(model, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
+    ds::apply_mask(model);
+    accuracy = ds::evaluate(model, test).accuracy;
+    after_pruning.push_back({sparsity(), accuracy});
+    if (!learn("pruned " + examples::fixed(100 * sparsity(), 1) + " %", round < s.rounds ? s.retrain : s.finish, s.lr))
+      return stopped();
+    after_training.push_back({sparsity(), accuracy});
+  }
+  const double pruned_accuracy = accuracy;
 
-// Pack, and check that nothing changed.
-const ds::MaskedDeepFFN packed = ds::pack(model);
-ds::save(packed, out / "checkpoint.safetensors");
-ds::save(packed, out / "packed.safetensors", {.slots = false});
-const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
-const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
-double difference = 0;
-for (std::int64_t i = 0; i < a.size(); ++i)
-  difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
-ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
+  // Pack, and check that nothing changed.
+  const ds::MaskedDeepFFN packed = ds::pack(model);
+  ds::save(packed, out / "checkpoint.safetensors");
+  ds::save(packed, out / "packed.safetensors", {.slots = false});
+  const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
+  const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
+  double difference = 0;
+  for (std::int64_t i = 0; i < a.size(); ++i)
+    difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
+  ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
 
-const ds::Tensor one = test.slice(0, 1).x;
-const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201),
-                  forward_ms(dense, one, 201)};
-const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"),
-                 forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
-print_card(before, after, sample.x.shape()[0]);
+  const ds::Tensor one = test.slice(0, 1).x;
+  const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201),
+                    forward_ms(dense, one, 201)};
+  const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"),
+                   forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
+  print_card(before, after, sample.x.shape()[0]);
 
-nlohmann::ordered_json report;
-report["dense_accuracy"] = before.accuracy;
-report["pruned_accuracy"] = after.accuracy;
-report["sparsity"] = sparsity();
-report["weights_full"] = before.weights;
-report["weights_packed"] = after.weights;
-report["bytes_full"] = before.bytes;
-report["bytes_packed"] = after.bytes;
-report["ms_per_batch_full"] = before.ms_batch;
-report["ms_per_batch_packed"] = after.ms_batch;
-report["ms_per_sample_full"] = before.ms_one;
-report["ms_per_sample_packed"] = after.ms_one;
-report["batch"] = sample.x.shape()[0];
-report["seed"] = s.seed;
-report["threads"] = ds::num_threads();
-report["max_difference_packed_full"] = difference;
-examples::write_file(out / "report.json", report.dump(2) + "\n");
+  nlohmann::ordered_json report;
+  report["dense_accuracy"] = before.accuracy;
+  report["pruned_accuracy"] = after.accuracy;
+  report["sparsity"] = sparsity();
+  report["weights_full"] = before.weights;
+  report["weights_packed"] = after.weights;
+  report["bytes_full"] = before.bytes;
+  report["bytes_packed"] = after.bytes;
+  report["ms_per_batch_full"] = before.ms_batch;
+  report["ms_per_batch_packed"] = after.ms_batch;
+  report["ms_per_sample_full"] = before.ms_one;
+  report["ms_per_sample_packed"] = after.ms_one;
+  report["batch"] = sample.x.shape()[0];
+  report["seed"] = s.seed;
+  report["threads"] = ds::num_threads();
+  report["max_difference_packed_full"] = difference;
+  examples::write_file(out / "report.json", report.dump(2) + "\n");
 
-namespace svg = examples::svg;
-svg::line_chart(out / "accuracy_against_sparsity.svg",
-                {.title = "Accuracy against sparsity",
-                 .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) +
-                             " rounds, test set",
-                 .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
-                 .y = {.label = "accuracy", .format = svg::Format::percent},
-                 .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
-                            {.name = "right after pruning", .points = after_pruning, .dashed = true}},
-                 .references = {{.name = "dense", .y = dense_accuracy}}});
-const auto rows = static_cast<std::size_t>(train.x_shape()[1]), cols = static_cast<std::size_t>(train.x_shape()[2]);
-svg::heat_map(out / "connections_per_pixel.svg",
-              {.title = "How many connections of each input pixel survived",
-               .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " +
-                           std::to_string(300 * inputs) + " connections",
-               .panels = {{.title = "connections left",
-                           .rows = rows,
-                           .cols = cols,
-                           .values = connections_per_input(packed.layer_first)},
-                          {.title = "mean image", .rows = rows, .cols = cols, .values = mean_image(train), .scale = 1}},
-               .scales = {{.label = "connections per pixel", .min = 0},
-                          {.label = "brightness", .palette = svg::Palette::grey}}});
-svg::bar_chart(
-    out / "before_and_after.svg",
-    {.title = "Before and after",
-     .subtitle = "each pair has its own scale",
-     .before = "dense",
-     .after = "packed",
-     .pairs = {
-         {.label = "model file",
-          .before = double(before.bytes),
-          .after = double(after.bytes),
-          .unit = svg::Unit::bytes},
-         {.label = "batch of " + std::to_string(sample.x.shape()[0]),
-          .before = before.ms_batch,
-          .after = after.ms_batch,
-          .unit = svg::Unit::milliseconds},
-         {.label = "single sample", .before = before.ms_one, .after = after.ms_one, .unit = svg::Unit::milliseconds}}});
-std::cout << "\nreport, log, checkpoint and pictures are in " << out.string() << '\n';
-return 0;
+  namespace svg = examples::svg;
+  svg::line_chart(
+      out / "accuracy_against_sparsity.svg",
+      {.title = "Accuracy against sparsity",
+       .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) + " rounds, test set",
+       .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
+       .y = {.label = "accuracy", .format = svg::Format::percent},
+       .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
+                  {.name = "right after pruning", .points = after_pruning, .dashed = true}},
+       .references = {{.name = "dense", .y = dense_accuracy}}});
+  const auto rows = static_cast<std::size_t>(train.x_shape()[1]), cols = static_cast<std::size_t>(train.x_shape()[2]);
+  svg::heat_map(
+      out / "connections_per_pixel.svg",
+      {.title = "How many connections of each input pixel survived",
+       .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " +
+                   std::to_string(300 * inputs) + " connections",
+       .panels = {{.title = "connections left",
+                   .rows = rows,
+                   .cols = cols,
+                   .values = connections_per_input(packed.layer_first)},
+                  {.title = "mean image", .rows = rows, .cols = cols, .values = mean_image(train), .scale = 1}},
+       .scales = {{.label = "connections per pixel", .min = 0},
+                  {.label = "brightness", .palette = svg::Palette::grey}}});
+  svg::bar_chart(out / "before_and_after.svg", {.title = "Before and after",
+                                                .subtitle = "each pair has its own scale",
+                                                .before = "dense",
+                                                .after = "packed",
+                                                .pairs = {{.label = "model file",
+                                                           .before = double(before.bytes),
+                                                           .after = double(after.bytes),
+                                                           .unit = svg::Unit::bytes},
+                                                          {.label = "batch of " + std::to_string(sample.x.shape()[0]),
+                                                           .before = before.ms_batch,
+                                                           .after = after.ms_batch,
+                                                           .unit = svg::Unit::milliseconds},
+                                                          {.label = "single sample",
+                                                           .before = before.ms_one,
+                                                           .after = after.ms_one,
+                                                           .unit = svg::Unit::milliseconds}}});
+  std::cout << "\nreport, log, checkpoint and pictures are in " << out.string() << '\n';
+  return 0;
 }
 
 }  // namespace
