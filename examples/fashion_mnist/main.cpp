@@ -207,9 +207,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   ds::save(packed, out / "packed.safetensors", {.slots = false});
   const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
   const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
-  double difference = 0;
-  for (std::int64_t i = 0; i < a.size(); ++i)
-    difference = std::max(difference, std::abs(double{a.to_vector()[size_t(i)]} - double{b.to_vector()[size_t(i)]}));
+  const double difference = double{ds::amax(ds::abs(ds::sub(a, b))).item()};
   ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
 
   const ds::Tensor one = test.slice(0, 1).x;

@@ -70,6 +70,13 @@ inline float pow(float x, float a) { return static_cast<float>(std::pow(double{x
 
 namespace deepstruct::kernels {
 
+/// Lanes of the active instruction set.
+inline int active_width() {
+  return simd::active() == simd::Isa::avx512 ? avx512::width
+         : simd::active() == simd::Isa::avx2 ? avx2::width
+                                             : baseline::width;
+}
+
 /// Elements per part of an elementwise loop: 128 KiB of one operand, some 10 µs of work.
 inline constexpr std::int64_t elementwise_grain = 1 << 15;
 

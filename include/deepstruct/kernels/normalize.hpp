@@ -17,13 +17,6 @@
 
 namespace deepstruct::kernels {
 
-/// Lanes of the active instruction set.
-inline int active_width() {
-  return simd::active() == simd::Isa::avx512 ? avx512::width
-         : simd::active() == simd::Isa::avx2 ? avx2::width
-                                             : baseline::width;
-}
-
 /// Calls f(lane, lanes) for blocks of the active vector width over n samples, in parallel when `terms` rows make it
 /// worth it.
 template <class F>

@@ -38,9 +38,7 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
     for_each_run(kept, first, last, [&](const std::int64_t* at) {
       if (lanes) {
         const auto body = simd::pick(&baseline::reduce_lanes<Op>, &avx2::reduce_lanes<Op>, &avx512::reduce_lanes<Op>);
-        const int width = simd::active() == simd::Isa::avx512 ? avx512::width
-                          : simd::active() == simd::Isa::avx2 ? avx2::width
-                                                              : baseline::width;
+        const int width = active_width();
         for (std::int64_t i = 0; i < run; i += width)
           body(x + at[1] + i, reduced, y + at[0] + i, std::min<std::int64_t>(width, run - i));
         return;

@@ -82,7 +82,7 @@ inline Var var(const Var& x, const Over& over = {}, bool unbiased = true) {
   const auto r = detail::reduction(x.shape(), over, "var");
   const Var centred = sub(x, mean(x, Over(over.dims, true)));
   const double n = static_cast<double>(r.terms) - (unbiased ? 1 : 0);
-  return sum(square(over.dims.empty() ? sub(x, mean(x)) : centred), over) * static_cast<float>(1 / n);
+  return sum(square(centred), over) * static_cast<float>(1 / n);
 }
 /// y = √var
 inline Var std(const Var& x, const Over& over = {}, bool unbiased = true) { return sqrt(var(x, over, unbiased)); }
