@@ -2,7 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <unordered_map>
+#include <functional>
+#include <map>
 
 #include "../kernels/elementwise.hpp"
 #include "var.hpp"
@@ -17,63 +18,49 @@ inline Var accumulate(const Var& a, const Var& b) {
   check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(),
         ")");
   on(y.device(), [&](auto device) { kernels::add_into(device, b.value().data(), y.data(), y.shape().storage()); });
-  return record("add", std::move(y), Vars{a, b}, {}, [](const Var& dy, const Var&, std::span<const Var>) {
-    return Vars{dy, dy};
-  });
+  return record("add", std::move(y), Vars{a, b}, {},
+                [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dx[1] = dy; });
 }
 
-template <class Value>
-using NodeMap = std::unordered_map<const Node*, Value, std::hash<const Node*>, std::equal_to<>,
-                                   PoolAllocator<std::pair<const Node* const, Value>>>;
+/// A value that gradients are arriving at, and their sum so far.
+struct Pending {
+  Var value;
+  Var gradient;
+};
 
-/// The recorded nodes newer than `oldest` that y depends on and that want a gradient, newest first.
-inline pool_vector<std::shared_ptr<Node>> tape_of(const Var& y, std::uint64_t oldest) {
-  pool_vector<std::shared_ptr<Node>> tape;
-  if (!y.wants_grad()) return tape;
-  NodeMap<char> seen;
-  tape.push_back(y.node());
-  seen.emplace(y.node().get(), 1);
-  for (std::size_t k = 0; k < tape.size(); ++k) {
-    const Node& n = *tape[k];  // stays: inputs of a recorded node do not change while it is walked
-    for (const Var& x : n.inputs)
-      if (x.wants_grad() && x.node()->order >= oldest && seen.emplace(x.node().get(), 1).second)
-        tape.push_back(x.node());
-  }
-  std::sort(tape.begin(), tape.end(), [](const auto& a, const auto& b) { return a->order > b->order; });
-  return tape;
-}
-
-/// Runs the rules from y down. Calls arrived(node, gradient) for every node with its whole gradient, newest first.
-template <class Arrived>
-void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release, Arrived&& arrived) {
-  auto tape = tape_of(y, oldest);
-  NodeMap<Var> pending;
-  pending.emplace(y.node().get(), std::move(dy));
-  for (std::shared_ptr<Node>& n : tape) {
-    const auto found = pending.find(n.get());
-    if (found == pending.end()) continue;
-    const Var gradient = std::move(found->second);
-    pending.erase(found);
-    arrived(*n, gradient);
-    if (!n->rule) {
-      check(n->inputs.empty() && n->op == "leaf", "backward: the tape of this value was released (op ", n->op,
+/// Runs the rules from y down to nodes not older than `oldest`. Calls arrived(node, gradient) for every node with its
+/// whole gradient, newest first: all that uses a value is newer than the value, so what is newest has its sum complete.
+inline void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release,
+                      const std::function<void(Node&, const Var&)>& arrived) {
+  if (!y.wants_grad()) return;
+  std::map<std::uint64_t, Pending, std::greater<>, PoolAllocator<std::pair<const std::uint64_t, Pending>>> pending;
+  pending.emplace(y.node()->order, Pending{y, std::move(dy)});
+  Vars dx;
+  while (!pending.empty()) {
+    const Pending newest = std::move(pending.begin()->second);
+    pending.erase(pending.begin());
+    Node& n = *newest.value.node();
+    arrived(n, newest.gradient);
+    if (!n.rule) {
+      check(n.inputs.empty() && n.op == "leaf", "backward: the tape of this value was released (op ", n.op,
             "); keep it with {.keep_tape = true}");
       continue;
     }
-    const Vars gradients = n->rule(gradient, Var(n), n->inputs);
-    for (std::size_t k = 0; k < n->inputs.size(); ++k) {
-      if (!gradients[k]) continue;
-      const Var& x = n->inputs[k];
-      check(gradients[k].shape() == x.shape(), "backward: rule of ", n->op, " gives a gradient of another shape (",
-            gradients[k].shape(), " for ", x.shape(), ")");
-      Var& sum = pending[x.node().get()];
-      sum = sum ? accumulate(sum, gradients[k]) : gradients[k];
+    dx.assign(n.inputs.size(), Var());
+    n.rule(newest.gradient, newest.value, n.inputs, dx);
+    for (std::size_t k = 0; k < dx.size(); ++k) {
+      const Var& x = n.inputs[k];
+      if (!dx[k] || !x.wants_grad() || x.node()->order < oldest) continue;
+      check(dx[k].shape() == x.shape(), "backward: rule of ", n.op, " gives a gradient of another shape (",
+            dx[k].shape(), " for ", x.shape(), ")");
+      Pending& at = pending[x.node()->order];
+      at.value = x;
+      at.gradient = at.gradient ? accumulate(at.gradient, dx[k]) : std::move(dx[k]);
     }
     if (release) {
-      n->rule = Rule();
-      n->inputs.clear();
-      n->attributes.clear();
-      n.reset();
+      n.rule = Rule();
+      n.inputs.clear();
+      n.attributes.clear();
     }
   }
 }

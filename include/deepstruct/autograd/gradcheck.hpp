@@ -64,10 +64,8 @@ inline Var gradcheck_dot(const Vars& y, std::vector<Tensor> u) {
       for (std::int64_t i = 0; i < y[k].shape()[0]; ++i)
         total += double{y[k].value().view().col(r)[i]} * double{u[k].view().col(r)[i]};
   return record("gradcheck_dot", Tensor::scalar(static_cast<float>(total)), y, {},
-                [u = std::move(u)](const Var&, const Var&, std::span<const Var> x) {
-                  Vars result(x.size());
-                  for (std::size_t k = 0; k < x.size(); ++k) result[k] = u[k];
-                  return result;
+                [u = std::move(u)](const Var&, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  for (std::size_t k = 0; k < x.size(); ++k) dx[k] = u[k];
                 });
 }
 

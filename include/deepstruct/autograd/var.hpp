@@ -64,8 +64,9 @@ struct Attribute {
 };
 using Attributes = pool_vector<Attribute>;
 
-/// The backward rule of an op: from dy, y and the inputs x to one gradient per input (empty where none is wanted).
-/// Written with ops and capturing attributes only, so that derivatives are differentiable again and no cycle can form.
+/// The backward rule of an op: from dy, y and the inputs x it fills dx[k] for every x[k] that wants a gradient (others
+/// may stay empty). It runs only if at least one does. Written with ops and capturing attributes only, so that
+/// derivatives are differentiable again and no cycle can form.
 class Rule {
  public:
   Rule() = default;
@@ -84,17 +85,18 @@ class Rule {
     if (object_) type_->destroy(object_);
   }
   explicit operator bool() const { return object_ != nullptr; }
-  Vars operator()(const Var& dy, const Var& y, std::span<const Var> x) const { return type_->call(object_, dy, y, x); }
+  void operator()(const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) const {
+    type_->call(object_, dy, y, x, dx);
+  }
 
  private:
   struct Type {
-    Vars (*call)(const void*, const Var&, const Var&, std::span<const Var>);
+    void (*call)(const void*, const Var&, const Var&, std::span<const Var>, std::span<Var>);
     void (*destroy)(void*);
   };
   template <class F>
-  static constexpr Type type_of{[](const void* f, const Var& dy, const Var& y, std::span<const Var> x) {
-                                  return (*static_cast<const F*>(f))(dy, y, x);
-                                },
+  static constexpr Type type_of{[](const void* f, const Var& dy, const Var& y, std::span<const Var> x,
+                                   std::span<Var> dx) { (*static_cast<const F*>(f))(dy, y, x, dx); },
                                 [](void* f) {
                                   static_cast<F*>(f)->~F();
                                   BufferPool::instance().give(f, sizeof(F));
@@ -224,15 +226,6 @@ inline Var record(std::string_view op, Tensor value, Vars inputs, Attributes att
   }
   if (detail::tape_state.trace) detail::tape_state.trace->push_back(node);
   return Var(std::move(node));
-}
-
-/// The gradients of a rule, one callable per input; only those of inputs that want a gradient are called.
-template <class... Gradients>
-Vars gradients(std::span<const Var> x, Gradients&&... gradient) {
-  Vars result(x.size());
-  std::size_t k = 0;
-  ((result[k] = x[k].wants_grad() ? gradient() : Var(), ++k), ...);
-  return result;
 }
 
 }  // namespace deepstruct

@@ -107,9 +107,9 @@ void for_each_run(const nest<Operands>& n, std::int64_t first, std::int64_t last
   }
 }
 
-template <class Op>
-void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
-  const auto body = simd::pick(&baseline::zip_run<Op>, &avx2::zip_run<Op>, &avx512::zip_run<Op>);
+/// Threads of zip, once for every Op.
+inline void zip_runs(decltype(&baseline::zip_run<fn::add>) body, const float* x0, const float* x1, float* y,
+                     const nest<3>& n) {
   const std::int64_t run = n.extent[0], runs = n.extent[1] * n.extent[2] * n.extent[3];
   if (run == 0 || runs == 0) return;
   if (runs == 1)  // one long run: split inside it, at multiples of the widest vector
@@ -121,6 +121,11 @@ void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
       body(x0 + at[1], x1 + at[2], y + at[0], run, n.stride[1][0], n.stride[2][0]);
     });
   });
+}
+
+template <class Op>
+void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
+  zip_runs(simd::pick(&baseline::zip_run<Op>, &avx2::zip_run<Op>, &avx512::zip_run<Op>), x0, x1, y, n);
 }
 
 inline void add_into(cpu, const float* x, float* y, std::int64_t n) {

@@ -141,11 +141,8 @@ inline void map_grad(const float* dy, const float* x, const float* y, float* dx,
 
 /// n <= width elements of p at distance s.
 [[gnu::always_inline]] inline f32 load_strided(const float* p, std::int64_t s, std::int64_t n) {
-  if (s == 1) return n >= width ? load(p) : load_part(p, n);
-  if (s == 0) return splat(*p);
-  f32 v{};
-  for (int i = 0; i < width && i < n; ++i) v[i] = p[i * s];
-  return v;
+  if (s == 1 && n >= width) return load(p);
+  return s == 0 ? splat(*p) : load_tail(p, s, n < width ? n : width);
 }
 
 /// y = f2(x0, x1) along one run of n elements; y has stride 1.

@@ -81,11 +81,7 @@ class MaskedLinearLayer {
   void set_mask(const Mask& m) {
     check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ",
           Shape{out_, in_}, ")");
-    if (learnable()) {
-      for (std::int64_t r = 0; r < out_; ++r)
-        for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, m.contains(r, c));
-      return;
-    }
+    if (learnable()) return set_alphas(m);
     if (packed()) {
       const auto map = edge_map(std::get<Mask>(mask_), m);
       remap(weight, map);
@@ -186,13 +182,14 @@ class MaskedLinearLayer {
   void reset_parameters(Rng& rng = default_rng(), bool keep_mask = false) {
     Tensor w = default_weight({out_, in_}, rng);
     const Mask m = keep_mask ? mask() : Mask::ones(out_, in_);
-    weight = packed() ? Param(pick_edges(w, m).value()) : Param(std::move(w));
+    if (packed()) w = pick_edges(w, m).value();
+    weight = Param(std::move(w));
     if (options_.bias) bias = Param(default_bias({out_, in_}, rng));
     saliency_.reset();
     if (options_.learnable_mask) {
       if (!learnable()) mask_ = Param(Tensor::zeros({out_, in_, 2}));
       std::get<Param>(mask_).clear_slots();
-      set_mask(m);
+      set_alphas(m);
     } else if (!keep_mask) {
       mask_ = m;
     }
@@ -235,8 +232,8 @@ class MaskedLinearLayer {
     Tensor hard = mask().to_dense();
     if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
     return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {},
-                  [](const Var& dy, const Var&, std::span<const Var> in) {
-                    return gradients(in, [&] { return stack({neg(dy), dy}, 2); });
+                  [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
+                    dx[0] = mul(reshape(dy, {dy.shape()[0], dy.shape()[1], 1}), Tensor::from({2}, {-1, 1}));
                   });
   }
   /// Alphas (0.1, 0.9) of an edge that exists, (0.9, 0.1) of one that does not.
@@ -244,6 +241,10 @@ class MaskedLinearLayer {
     Tensor& a = std::get<Param>(mask_).mutable_value();
     a(r, c, 0) = exists ? 0.1f : 0.9f;
     a(r, c, 1) = exists ? 0.9f : 0.1f;
+  }
+  void set_alphas(const Mask& m) {
+    for (std::int64_t r = 0; r < out_; ++r)
+      for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, m.contains(r, c));
   }
   void set_mask_anew(const Mask& m) {
     if (std::holds_alternative<Tensor>(mask_)) mask_ = Mask::ones(out_, in_);

@@ -12,33 +12,32 @@ Var where(const Indices& condition, const Var& a, const Var& b);
 
 namespace detail {
 
+/// f'(x)·dy by the kernel's fused form.
+template <class Op>
+Tensor map_grad(const Tensor& dy, const Tensor& x, const Tensor& y, float a, float b) {
+  Tensor dx = Tensor::empty(x.shape());
+  on(dx.device(), [&](auto device) {
+    kernels::map_grad<Op>(device, dy.data(), x.data(), y.data(), dx.data(), dx.shape().storage(), a, b);
+  });
+  return dx;
+}
+
 /// y = f(x; a, b). Where rules are recorded dx = slope(x, y)·dy, written with ops; else the kernel's fused form.
 template <class Op, class Slope>
 Var unary(std::string_view op, const Var& x, float a, float b, Attributes attributes, Slope slope) {
   return record(op, map<Op>(x.value(), a, b), Vars{x}, std::move(attributes),
-                [a, b, slope](const Var& dy, const Var& y, std::span<const Var> in) {
-                  if (recording()) return gradients(in, [&] { return mul(dy, slope(in[0], y)); });
-                  return gradients(in, [&] {
-                    Tensor dx = Tensor::empty(y.shape());
-                    on(dx.device(), [&](auto device) {
-                      kernels::map_grad<Op>(device, dy.value().data(), in[0].value().data(), y.value().data(),
-                                            dx.data(), dx.shape().storage(), a, b);
-                    });
-                    return Var(std::move(dx));
-                  });
+                [a, b, slope](const Var& dy, const Var& y, std::span<const Var> in, std::span<Var> dx) {
+                  if (recording())
+                    dx[0] = mul(dy, slope(in[0], y));
+                  else
+                    dx[0] = map_grad<Op>(dy.value(), in[0].value(), y.value(), a, b);
                 });
 }
 
 /// f'(x) as a constant: for functions that are linear in pieces.
 template <class Op>
 Var constant_slope(const Var& x, const Var& y, float a = 0, float b = 0) {
-  Tensor slope = Tensor::empty(x.shape());
-  const Tensor one = Tensor::ones(x.shape());
-  on(slope.device(), [&](auto device) {
-    kernels::map_grad<Op>(device, one.data(), x.value().data(), y.value().data(), slope.data(), slope.shape().storage(),
-                          a, b);
-  });
-  return slope;
+  return map_grad<Op>(Tensor::ones(x.shape()), x.value(), y.value(), a, b);
 }
 
 /// 1 where x > bound, else 0.
@@ -158,8 +157,8 @@ inline Var gelu(const Var& x) {
       phi.data()[i] =
           static_cast<float>(0.5 * kernels::scalar::erfc(-double{v.value().data()[i]} * std::numbers::sqrt2 / 2));
     const Var distribution = record("normal_cdf", std::move(phi), Vars{v}, {},
-                                    [density](const Var& dy, const Var&, std::span<const Var> in) {
-                                      return gradients(in, [&] { return mul(dy, density(in[0])); });
+                                    [density](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                                      dx[0] = mul(dy, density(in[0]));
                                     });
     return distribution + v * density(v);
   });
@@ -208,10 +207,10 @@ inline Var where(const Indices& condition, const Var& a, const Var& b) {
     kernels::select(device, condition.data(), a.value().data(), b.value().data(), y.data(), y.shape().storage());
   });
   return record("where", std::move(y), Vars{a, b}, {},
-                [condition](const Var& dy, const Var& out, std::span<const Var> x) {
+                [condition](const Var& dy, const Var& out, std::span<const Var> x, std::span<Var> dx) {
                   const Var zero = Tensor::zeros(out.shape());
-                  return gradients(
-                      x, [&] { return where(condition, dy, zero); }, [&] { return where(condition, zero, dy); });
+                  if (x[0].wants_grad()) dx[0] = where(condition, dy, zero);
+                  if (x[1].wants_grad()) dx[1] = where(condition, zero, dy);
                 });
 }
 /// y = value where the mask is not 0, else x.

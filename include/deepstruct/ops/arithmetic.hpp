@@ -8,15 +8,17 @@ namespace deepstruct {
 
 namespace detail {
 
+/// The loops of y = f2(a, b) with broadcasting.
+inline nest<3> zip_nest(const Shape& a, const Shape& b, const Shape& y) {
+  if (a == b) return NestBuilder<3>().add(y.storage(), {1, 1, 1}).finish();
+  return make_nest<3>(y, {strides_of(y), broadcast_strides(a, y), broadcast_strides(b, y)});
+}
+
 /// y = f2(a, b) with broadcasting.
 template <class Op>
 Tensor zip(std::string_view op, const Tensor& a, const Tensor& b) {
   Tensor y = Tensor::empty(broadcast_shape(a.shape(), b.shape(), op));
-  NestBuilder<3> flat;
-  const auto n = a.shape() == b.shape()
-                     ? flat.add(y.shape().storage(), {1, 1, 1}).finish()
-                     : make_nest<3>(y.shape(), {strides_of(y.shape()), broadcast_strides(a.shape(), y.shape()),
-                                                broadcast_strides(b.shape(), y.shape())});
+  const nest<3> n = zip_nest(a.shape(), b.shape(), y.shape());
   on(y.device(), [&](auto device) { kernels::zip<Op>(device, a.data(), b.data(), y.data(), n); });
   return y;
 }
@@ -34,9 +36,8 @@ Tensor map(const Tensor& x, float a = 0, float b = 0) {
 /// y = a·x + b for numbers a and b.
 inline Var affine(const Var& x, float a, float b) {
   return record("affine", detail::map<kernels::fn::affine>(x.value(), a, b), Vars{x},
-                {{"a", double{a}}, {"b", double{b}}}, [a](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return affine(dy, a, 0); });
-                });
+                {{"a", double{a}}, {"b", double{b}}},
+                [a](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = affine(dy, a, 0); });
 }
 /// y = −x
 inline Var neg(const Var& x) { return affine(x, -1, 0); }
@@ -44,35 +45,33 @@ inline Var neg(const Var& x) { return affine(x, -1, 0); }
 /// y = a + b, broadcast.
 inline Var add(const Var& a, const Var& b) {
   return record("add", detail::zip<kernels::fn::add>("add", a.value(), b.value()), Vars{a, b}, {},
-                [](const Var& dy, const Var&, std::span<const Var> x) {
-                  return gradients(
-                      x, [&] { return sum_to(dy, x[0].shape()); }, [&] { return sum_to(dy, x[1].shape()); });
+                [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
+                  if (x[1].wants_grad()) dx[1] = sum_to(dy, x[1].shape());
                 });
 }
 /// y = a − b, broadcast.
 inline Var sub(const Var& a, const Var& b) {
   return record("sub", detail::zip<kernels::fn::sub>("sub", a.value(), b.value()), Vars{a, b}, {},
-                [](const Var& dy, const Var&, std::span<const Var> x) {
-                  return gradients(
-                      x, [&] { return sum_to(dy, x[0].shape()); }, [&] { return neg(sum_to(dy, x[1].shape())); });
+                [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
+                  if (x[1].wants_grad()) dx[1] = neg(sum_to(dy, x[1].shape()));
                 });
 }
 /// y = a·b elementwise, broadcast.
 inline Var mul(const Var& a, const Var& b) {
   return record("mul", detail::zip<kernels::fn::mul>("mul", a.value(), b.value()), Vars{a, b}, {},
-                [](const Var& dy, const Var&, std::span<const Var> x) {
-                  return gradients(
-                      x, [&] { return sum_to(mul(dy, x[1]), x[0].shape()); },
-                      [&] { return sum_to(mul(dy, x[0]), x[1].shape()); });
+                [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad()) dx[0] = sum_to(mul(dy, x[1]), x[0].shape());
+                  if (x[1].wants_grad()) dx[1] = sum_to(mul(dy, x[0]), x[1].shape());
                 });
 }
 /// y = a/b elementwise, broadcast.
 inline Var div(const Var& a, const Var& b) {
   return record("div", detail::zip<kernels::fn::div>("div", a.value(), b.value()), Vars{a, b}, {},
-                [](const Var& dy, const Var& y, std::span<const Var> x) {
-                  return gradients(
-                      x, [&] { return sum_to(div(dy, x[1]), x[0].shape()); },
-                      [&] { return neg(sum_to(div(mul(dy, y), x[1]), x[1].shape())); });
+                [](const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad()) dx[0] = sum_to(div(dy, x[1]), x[0].shape());
+                  if (x[1].wants_grad()) dx[1] = neg(sum_to(div(mul(dy, y), x[1]), x[1].shape()));
                 });
 }
 
@@ -81,15 +80,14 @@ namespace detail {
 /// Rule of maximum (sign +1) and minimum (−1): dy goes to the chosen one, half to each on a tie. Piecewise linear, so
 /// the shares are constants.
 template <bool Maximum>
-Vars extremum_rule(const Var& dy, const Var&, std::span<const Var> x) {
+void extremum_rule(const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
   const Tensor &a = x[0].value(), &b = x[1].value();
   const auto share = [&](bool of_first) {
     return Var(of_first == Maximum ? zip<kernels::fn::greater_share>("maximum", a, b)
                                    : zip<kernels::fn::greater_share>("maximum", b, a));
   };
-  return gradients(
-      x, [&] { return sum_to(mul(dy, share(true)), x[0].shape()); },
-      [&] { return sum_to(mul(dy, share(false)), x[1].shape()); });
+  if (x[0].wants_grad()) dx[0] = sum_to(mul(dy, share(true)), x[0].shape());
+  if (x[1].wants_grad()) dx[1] = sum_to(mul(dy, share(false)), x[1].shape());
 }
 
 }  // namespace detail

@@ -31,9 +31,9 @@ inline Var expand(const Var& x, const Shape& shape) {
   Tensor y = Tensor::empty(shape);
   const auto n = make_nest<2>(shape, {strides_of(shape), broadcast_strides(x.shape(), shape)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
-  return record("expand", std::move(y), Vars{x}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return sum_to(dy, in[0].shape()); });
-  });
+  return record(
+      "expand", std::move(y), Vars{x}, {},
+      [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) { dx[0] = sum_to(dy, in[0].shape()); });
 }
 
 /// y = x summed over the extents that broadcasting `shape` to x.shape() adds or stretches: the adjoint of expand.
@@ -55,9 +55,9 @@ inline Var sum_to(const Var& x, const Shape& shape) {
   on(y.device(), [&](auto device) {
     kernels::reduce<kernels::fn::add>(device, x.value().data(), y.data(), kept.finish(), reduced.finish());
   });
-  return record("sum_to", std::move(y), Vars{x}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
-    return gradients(in, [&] { return expand(dy, in[0].shape()); });
-  });
+  return record(
+      "sum_to", std::move(y), Vars{x}, {},
+      [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) { dx[0] = expand(dy, in[0].shape()); });
 }
 
 }  // namespace deepstruct

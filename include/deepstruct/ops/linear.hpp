@@ -28,14 +28,12 @@ inline Var product(const Var& a, const Var& b, bool ta, bool tb) {
   });
   return record("matmul", std::move(y), Vars{a, b},
                 {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
-                [ta, tb](const Var& dy, const Var&, std::span<const Var> x) {
-                  return gradients(
-                      x, [&] { return ta ? product(x[1], dy, false, true) : product(dy, x[1], false, !tb); },
-                      [&] {
-                        return tb   ? product(dy, x[0], true, false)
-                               : ta ? product(x[0], dy, false, false)
-                                    : product(x[0], dy, true, false);
-                      });
+                [ta, tb](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad()) dx[0] = ta ? product(x[1], dy, false, true) : product(dy, x[1], false, !tb);
+                  if (x[1].wants_grad())
+                    dx[1] = tb   ? product(dy, x[0], true, false)
+                            : ta ? product(x[0], dy, false, false)
+                                 : product(x[0], dy, true, false);
                 });
 }
 
@@ -64,11 +62,13 @@ inline Var batched_product(const Var& a, const Var& b) {
     kernels::gemm_batched(device, a.value().data(), b.value().data(), y.data(), n, sa[rank - 1], sa.stride(rank - 1),
                           sb.stride(rank - 2));
   });
-  return record("matmul", std::move(y), Vars{a, b}, {}, [rank](const Var& dy, const Var&, std::span<const Var> x) {
-    return gradients(
-        x, [&] { return sum_to(batched_product(dy, transpose(x[1], rank - 2, rank - 1)), x[0].shape()); },
-        [&] { return sum_to(batched_product(transpose(x[0], rank - 2, rank - 1), dy), x[1].shape()); });
-  });
+  return record("matmul", std::move(y), Vars{a, b}, {},
+                [rank](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
+                  if (x[0].wants_grad())
+                    dx[0] = sum_to(batched_product(dy, transpose(x[1], rank - 2, rank - 1)), x[0].shape());
+                  if (x[1].wants_grad())
+                    dx[1] = sum_to(batched_product(transpose(x[0], rank - 2, rank - 1), dy), x[1].shape());
+                });
 }
 
 }  // namespace detail
@@ -119,12 +119,12 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
     on(y.device(), [&](auto device) {
       kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
     });
-    return record(
-        "linear", std::move(y), Vars{rows, weight, bias}, {}, [](const Var& dy, const Var&, std::span<const Var> in) {
-          return gradients(
-              in, [&] { return detail::product(dy, in[1], false, false); },
-              [&] { return detail::product(dy, in[0], true, false); }, [&] { return sum_to(dy, in[2].shape()); });
-        });
+    return record("linear", std::move(y), Vars{rows, weight, bias}, {},
+                  [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                    if (in[0].wants_grad()) dx[0] = detail::product(dy, in[1], false, false);
+                    if (in[1].wants_grad()) dx[1] = detail::product(dy, in[0], true, false);
+                    if (in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
+                  });
   });
 }
 
@@ -148,12 +148,10 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
     Vars inputs{rows, values};
     if (bias) inputs.push_back(bias);
     return record("sparse_linear", std::move(y), std::move(inputs), {{"mask", mask}},
-                  [mask](const Var& dy, const Var&, std::span<const Var> in) {
-                    Vars result(in.size());
-                    if (in[0].wants_grad()) result[0] = sparse_linear_dx(dy, in[1], mask);
-                    if (in[1].wants_grad()) result[1] = sparse_linear_dw(dy, in[0], mask);
-                    if (in.size() > 2 && in[2].wants_grad()) result[2] = sum_to(dy, in[2].shape());
-                    return result;
+                  [mask](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                    if (in[0].wants_grad()) dx[0] = sparse_linear_dx(dy, in[1], mask);
+                    if (in[1].wants_grad()) dx[1] = sparse_linear_dw(dy, in[0], mask);
+                    if (in.size() > 2 && in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
                   });
   });
 }
@@ -162,15 +160,14 @@ inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) 
   check(dy.shape().rank() == 2 && dy.shape()[1] == mask.rows() && values.shape() == Shape{mask.nnz()},
         "sparse_linear_dx: dy or values do not fit the mask (dy ", dy.shape(), ", values ", values.shape(), ", mask ",
         mask.shape(), ")");
-  Tensor dx = Tensor::empty({dy.shape()[0], mask.cols()});
-  on(dx.device(), [&](auto device) {
-    kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, dx.view());
+  Tensor y = Tensor::empty({dy.shape()[0], mask.cols()});
+  on(y.device(), [&](auto device) {
+    kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, y.view());
   });
-  return record("sparse_linear_dx", std::move(dx), Vars{dy, values}, {{"mask", mask}},
-                [mask](const Var& g, const Var&, std::span<const Var> in) {
-                  return gradients(
-                      in, [&] { return sparse_linear(g, in[1], mask); },
-                      [&] { return sparse_linear_dw(in[0], g, mask); });
+  return record("sparse_linear_dx", std::move(y), Vars{dy, values}, {{"mask", mask}},
+                [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  if (in[0].wants_grad()) dx[0] = sparse_linear(g, in[1], mask);
+                  if (in[1].wants_grad()) dx[1] = sparse_linear_dw(in[0], g, mask);
                 });
 }
 /// dw[e] = Σ_b dy[b, r]·x[b, c] for every edge e = (r, c).   dy [b, out], x [b, in] → dw [nnz]
@@ -184,10 +181,9 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
     kernels::sparse_linear_dw(device, mask.csr(), dy.value().view(), x.value().view(), dw.data());
   });
   return record("sparse_linear_dw", std::move(dw), Vars{dy, x}, {{"mask", mask}},
-                [mask](const Var& g, const Var&, std::span<const Var> in) {
-                  return gradients(
-                      in, [&] { return sparse_linear(in[1], g, mask); },
-                      [&] { return sparse_linear_dx(in[0], g, mask); });
+                [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  if (in[0].wants_grad()) dx[0] = sparse_linear(in[1], g, mask);
+                  if (in[1].wants_grad()) dx[1] = sparse_linear_dx(in[0], g, mask);
                 });
 }
 
@@ -199,10 +195,9 @@ inline Var pick_edges(const Var& w, const Mask& mask) {
         ")");
   Tensor values = Tensor::empty({mask.nnz()});
   on(values.device(), [&](auto device) { kernels::pick_edges(device, w.value().view(), mask.csr(), values.data()); });
-  return record("pick_edges", std::move(values), Vars{w}, {{"mask", mask}},
-                [mask](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return place_edges(dy, mask); });
-                });
+  return record(
+      "pick_edges", std::move(values), Vars{w}, {{"mask", mask}},
+      [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = place_edges(dy, mask); });
 }
 /// w(r, c) = values[e] for every edge, 0 elsewhere: the adjoint of pick_edges.   values [nnz] → w [out, in]
 inline Var place_edges(const Var& values, const Mask& mask) {
@@ -210,10 +205,9 @@ inline Var place_edges(const Var& values, const Mask& mask) {
         ", edges ", mask.nnz(), ")");
   Tensor w = Tensor::empty(mask.shape());
   on(w.device(), [&](auto device) { kernels::place_edges(device, values.value().data(), mask.csr(), w.view()); });
-  return record("place_edges", std::move(w), Vars{values}, {{"mask", mask}},
-                [mask](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return pick_edges(dy, mask); });
-                });
+  return record(
+      "place_edges", std::move(w), Vars{values}, {{"mask", mask}},
+      [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = pick_edges(dy, mask); });
 }
 
 /// y = x (W ⊙ mask)ᵀ + b for a full weight [out, in]: what stands behind the mask is exactly 0, whatever its value, and

@@ -25,46 +25,82 @@ struct ClassLossOptions {
   float label_smoothing = 0;              ///< share of every target spread evenly over the classes
 };
 
-/// L = −log_p[target], weighted.   log_p [b, classes], target: b class numbers → [] or [b]. Throws on a target that is
-/// no class.
-inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
-  check(log_p.shape().rank() == 2, "cross_entropy: x must be [batch, classes] (", log_p.shape(), ")");
-  const std::int64_t n = log_p.shape()[0], classes = log_p.shape()[1];
+namespace detail {
+
+/// What class numbers say, as numbers:  loss_i = −Σ_c share[i, c]·log_p[i, c], and what the mean divides by.
+struct ClassTargets {
+  Tensor share;      // [b, classes]
+  Tensor row;        // [b, 1], Σ_c share[i, c]
+  double total = 0;  // Σ weights of the targets
+};
+inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> target,
+                                  const ClassLossOptions& options) {
+  check(x.rank() == 2, "cross_entropy: x must be [batch, classes] (", x, ")");
+  const std::int64_t n = x[0], classes = x[1];
   check(static_cast<std::int64_t>(target.size()) == n, "cross_entropy: needs one target per sample (", target.size(),
-        " targets, x ", log_p.shape(), ")");
+        " targets, x ", x, ")");
   check(!options.weight || options.weight.shape() == Shape{classes}, "cross_entropy: needs one weight per class (",
         options.weight ? options.weight.shape() : Shape{}, " for ", classes, ")");
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: need 0 <= label_smoothing <= 1 (",
         options.label_smoothing, ")");
-  Indices index = Indices::empty({n, 1});
-  Tensor weight = Tensor::empty({n, 1});
-  double total = 0;
+  const auto weight = [&](std::int64_t c) { return options.weight ? options.weight.value()(c) : 1.0f; };
+  const float even = options.label_smoothing / static_cast<float>(classes);
+  ClassTargets t{Tensor::zeros(x), Tensor::zeros({n, 1})};
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::int32_t t = target[i];
-    const bool ignored = t == options.ignore_index;
-    check(ignored || (t >= 0 && t < classes), "cross_entropy: target is no class (", t, " of ", classes,
+    if (target[i] == options.ignore_index) continue;
+    check(target[i] >= 0 && target[i] < classes, "cross_entropy: target is no class (", target[i], " of ", classes,
           " classes, sample ", i, ")");
-    index(i) = ignored ? 0 : t;
-    weight(i) = ignored ? 0.0f : options.weight ? options.weight.value()(t) : 1.0f;
-    total += double{weight(i)};
+    if (even > 0)
+      for (std::int64_t c = 0; c < classes; ++c) t.row(i, 0) += t.share(i, c) = even * weight(c);
+    const float own = (1 - options.label_smoothing) * weight(target[i]);
+    t.share(i, target[i]) += own;
+    t.row(i, 0) += own;
+    t.total += double{weight(target[i])};
   }
-  const float smooth = options.label_smoothing;
-  Var losses = mul(gather(log_p, index, 1), affine(Var(weight), smooth - 1, 0));
-  if (smooth > 0) {  // (1 − s)·CE + s/classes · Σ_c −w_c log p_c
-    Tensor counted = Tensor::empty({n, 1});
-    for (std::int64_t i = 0; i < n; ++i) counted(i) = target[i] == options.ignore_index ? 0.0f : 1.0f;
-    const Var spread = options.weight ? mul(log_p, options.weight) : log_p;
-    losses = sub(losses, mul(sum(spread, Over(1, true)), Tensor::full({n, 1}, smooth / static_cast<float>(classes))) *
-                             Var(counted));
-  }
-  if (options.reduction == Reduction::none) return reshape(losses, {n});
-  const Var whole = sum(losses);
-  return options.reduction == Reduction::sum ? whole : whole * static_cast<float>(1 / total);
+  return t;
 }
-/// L = −ln softmax(x)[target].   x [b, classes], target: b class numbers → [] (mean over the samples) or [b]
+
+/// [b, 1] → [b] or []
+inline Var reduced(const Var& losses, const ClassTargets& t, Reduction reduction) {
+  if (reduction == Reduction::none) return reshape(losses, {losses.size()});
+  return reduction == Reduction::sum ? sum(losses) : sum(losses) * static_cast<float>(1 / t.total);
+}
+
+/// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
+inline Tensor shared_losses(const Tensor& log_p, const Tensor& share) {
+  Tensor losses = Tensor::empty({log_p.shape()[0], 1});
+  for (std::int64_t i = 0; i < log_p.shape()[0]; ++i) {
+    double loss = 0;
+    for (std::int64_t c = 0; c < log_p.shape()[1]; ++c)
+      if (share(i, c) != 0) loss -= double{share(i, c)} * double{log_p(i, c)};
+    losses(i, 0) = static_cast<float>(loss);
+  }
+  return losses;
+}
+
+}  // namespace detail
+
+/// L = −log_p[target], weighted.   log_p [b, classes], target: b class numbers → [] or [b]. Throws on a target that is
+/// no class.
+inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
+  const auto t = detail::class_targets(log_p.shape(), target, options);
+  const Var losses = record("nll_loss", detail::shared_losses(log_p.value(), t.share), Vars{log_p}, {},
+                            [share = t.share](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
+                              dx[0] = neg(mul(dy, share));
+                            });
+  return detail::reduced(losses, t, options.reduction);
+}
+/// L = −ln softmax(x)[target], with dx = softmax(x) − target.   x [b, classes], target: b class numbers → [] (mean over
+/// the samples) or [b]. Throws on a target that is no class.
 inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
-  check(x.shape().rank() == 2, "cross_entropy: x must be [batch, classes] (", x.shape(), ")");
-  return nll_loss(log_softmax(x, 1), target, options);
+  const auto t = detail::class_targets(x.shape(), target, options);
+  const Tensor log_p = detail::softmax_value(x.value(), 1, true);
+  const Var losses =
+      record("cross_entropy", detail::shared_losses(log_p, t.share), Vars{x}, {},
+             [row = t.row, share = t.share](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+               dx[0] = mul(dy, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
+             });
+  return detail::reduced(losses, t, options.reduction);
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "cross_entropy: targets must be [batch] (", target.shape(), ")");

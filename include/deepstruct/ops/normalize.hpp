@@ -8,26 +8,31 @@ namespace deepstruct {
 
 namespace detail {
 
+/// Softmax or its logarithm along any extent but the first, which is the lanes of the kernel.
+inline Tensor softmax_value(const Tensor& x, int dim, bool logarithm) {
+  std::int64_t inner = 1;
+  for (int k = dim + 1; k < x.rank(); ++k) inner *= x.shape()[k];
+  Tensor y = Tensor::empty(x.shape());
+  on(y.device(), [&](auto device) { kernels::softmax(device, x.view(), y.view(), x.shape()[dim], inner, logarithm); });
+  return y;
+}
+template <bool Logarithm>
+Var softmax_of_samples(const Var& x, int dim) {
+  return record(Logarithm ? "log_softmax" : "softmax", softmax_value(x.value(), dim, Logarithm), Vars{x},
+                {{"dim", std::int64_t{dim}}},
+                [dim](const Var& dy, const Var& y, std::span<const Var>, std::span<Var> dx) {
+                  if constexpr (Logarithm)
+                    dx[0] = sub(dy, mul(exp(y), sum(dy, Over(dim, true))));
+                  else
+                    dx[0] = mul(y, sub(dy, sum(mul(dy, y), Over(dim, true))));
+                });
+}
 template <bool Logarithm>
 Var softmax(const Var& x, int dim) {
-  const char* op = Logarithm ? "log_softmax" : "softmax";
   if (x.shape().rank() == 1) return reshape(softmax<Logarithm>(reshape(x, {1, x.size()}), 1), x.shape());
-  dim = normalize_dim(dim, x.shape().rank(), op);
-  if (dim == 0) return transpose(softmax<Logarithm>(transpose(x, 0, 1), 1), 0, 1);
-  std::int64_t inner = 1;
-  for (int k = dim + 1; k < x.shape().rank(); ++k) inner *= x.shape()[k];
-  Tensor y = Tensor::empty(x.shape());
-  on(y.device(),
-     [&](auto device) { kernels::softmax(device, x.value().view(), y.view(), x.shape()[dim], inner, Logarithm); });
-  return record(op, std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
-                [dim](const Var& dy, const Var& out, std::span<const Var> in) {
-                  return gradients(in, [&] {
-                    if constexpr (Logarithm)
-                      return sub(dy, mul(exp(out), sum(dy, Over(dim, true))));
-                    else
-                      return mul(out, sub(dy, sum(mul(dy, out), Over(dim, true))));
-                  });
-                });
+  dim = normalize_dim(dim, x.shape().rank(), Logarithm ? "log_softmax" : "softmax");
+  if (dim == 0) return transpose(softmax_of_samples<Logarithm>(transpose(x, 0, 1), 1), 0, 1);
+  return softmax_of_samples<Logarithm>(x, dim);
 }
 
 }  // namespace detail
@@ -39,19 +44,25 @@ inline Var log_softmax(const Var& x, int dim = -1) { return detail::softmax<true
 
 namespace detail {
 
-/// Layer norm as its parts, over the last extent of [groups, terms]-shaped rows; differentiable as often as wanted.
-inline Var layer_norm_parts(const Var& x, const Var& weight, const Var& bias, float eps) {
+Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps);
+
+/// 1/√(var + eps) over the last extent, which stays as 1; differentiable as often as wanted.
+inline Var layer_norm_rstd(const Var& centred, float eps) { return rsqrt(mean(square(centred), Over(-1, true)) + eps); }
+
+/// dx of the normalisation n = (x − mean)·rstd under g = ∂L/∂n:  dx = rstd·(g − mean g − n·mean(g·n)).
+inline Var layer_norm_dx(const Var& g, const Var& x, const Var& n, float eps) {
   const Over last(-1, true);
-  const Var centred = sub(x, mean(x, last));
-  Var y = mul(centred, rsqrt(mean(square(centred), last) + eps));
-  if (weight) y = mul(y, weight);
-  if (bias) y = add(y, bias);
-  return y;
+  const Var rstd = layer_norm_rstd(sub(x, mean(x, last)), eps);
+  return mul(rstd, sub(sub(g, mean(g, last)), mul(n, mean(mul(g, n), last))));
 }
 
-/// x [b, …, terms], weight and bias [terms] or empty.
+/// Over the last extent.   x [b, …, terms], weight and bias [terms] or empty
 inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps) {
-  if (tape_state.trace) return layer_norm_parts(x, weight, bias, eps);
+  if (tape_state.trace) {
+    const Var centred = sub(x, mean(x, Over(-1, true)));
+    const Var n = mul(centred, layer_norm_rstd(centred, eps)), scaled = weight ? mul(n, weight) : n;
+    return bias ? add(scaled, bias) : scaled;
+  }
   const std::int64_t terms = x.shape()[x.shape().rank() - 1], groups = terms == 0 ? 0 : x.shape().rows() / terms;
   Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty({x.shape()[0], groups}), rstd = Tensor::empty(mean.shape());
   on(y.device(), [&](auto device) {
@@ -62,35 +73,25 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
   if (weight) inputs.push_back(weight);
   if (bias) inputs.push_back(bias);
   const bool has_weight = static_cast<bool>(weight), has_bias = static_cast<bool>(bias);
-  return record("layer_norm", std::move(y), std::move(inputs), {{"eps", double{eps}}},
-                [eps, has_weight, has_bias, mean, rstd](const Var& dy, const Var& out, std::span<const Var> in) {
-                  const Var w = has_weight ? in[1] : Var(), b = has_bias ? in.back() : Var();
-                  if (recording()) {
-                    // Aliases are new on the tape, so grad() stops at them; through them the parts stay tied to the
-                    // inputs.
-                    Vars alias;
-                    for (const Var& v : in) alias.push_back(affine(v, 1, 0));
-                    const Var parts = layer_norm_parts(alias[0], w ? alias[1] : Var(), b ? alias.back() : Var(), eps);
-                    return grad(parts, alias, {.create_graph = true, .seed = dy});
-                  }
-                  Vars result(in.size());
-                  if (in[0].wants_grad()) {
-                    Tensor dx = Tensor::empty(out.shape());
-                    on(dx.device(), [&](auto device) {
-                      kernels::layer_norm_dx(device, dy.value().view(), in[0].value().view(),
-                                             w ? w.value().data() : nullptr, mean.view(), rstd.view(), dx.view());
-                    });
-                    result[0] = std::move(dx);
-                  }
-                  if (w.wants_grad()) {
-                    Extents per_group(out.shape().extents().begin(), out.shape().extents().end());
-                    per_group.back() = 1;
-                    const Var normal = mul(sub(in[0], reshape(Var(mean), per_group)), reshape(Var(rstd), per_group));
-                    result[1] = sum_to(mul(dy, normal), w.shape());
-                  }
-                  if (b.wants_grad()) result.back() = sum_to(dy, b.shape());
-                  return result;
-                });
+  return record(
+      "layer_norm", std::move(y), std::move(inputs), {{"eps", double{eps}}},
+      [eps, has_weight, has_bias, mean, rstd](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+        const Var w = has_weight ? in[1] : Var(), b = has_bias ? in.back() : Var();
+        const bool fused = !recording();
+        const Var n = w.wants_grad() || !fused ? layer_norm_last(in[0], {}, {}, eps) : Var();
+        if (in[0].wants_grad() && fused) {
+          Tensor out = Tensor::empty(dy.shape());
+          on(out.device(), [&](auto device) {
+            kernels::layer_norm_dx(device, dy.value().view(), in[0].value().view(), w ? w.value().data() : nullptr,
+                                   mean.view(), rstd.view(), out.view());
+          });
+          dx[0] = std::move(out);
+        } else if (in[0].wants_grad()) {
+          dx[0] = layer_norm_dx(w ? mul(dy, w) : dy, in[0], n, eps);
+        }
+        if (w.wants_grad()) dx[1] = sum_to(mul(dy, n), w.shape());
+        if (b.wants_grad()) dx.back() = sum_to(dy, b.shape());
+      });
 }
 
 }  // namespace detail
@@ -126,10 +127,9 @@ inline Var dropout(const Var& x, float p, const Draw& draw) {
   if (p == 1) return mul(x, Tensor::zeros(x.shape()));
   Tensor y = Tensor::empty(x.shape());
   on(y.device(), [&](auto device) { kernels::dropout(device, x.value().view(), y.view(), p, draw); });
-  return record("dropout", std::move(y), Vars{x}, {{"p", double{p}}, {"draw", draw}},
-                [p, draw](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return dropout(dy, p, draw); });
-                });
+  return record(
+      "dropout", std::move(y), Vars{x}, {{"p", double{p}}, {"draw", draw}},
+      [p, draw](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dropout(dy, p, draw); });
 }
 inline Var dropout(const Var& x, float p, Rng& rng = default_rng()) { return dropout(x, p, rng.draw()); }
 

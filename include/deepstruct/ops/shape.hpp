@@ -38,8 +38,8 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   Tensor y = Tensor::empty(shape);
   on(y.device(), [&](auto device) { kernels::reshape(device, x.value().view(), y.view()); });
   return record("reshape", std::move(y), Vars{x}, {{"shape", shape}},
-                [](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return reshape(dy, in[0].shape().extents()); });
+                [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  dx[0] = reshape(dy, in[0].shape().extents());
                 });
 }
 inline Var reshape(const Var& x, std::initializer_list<std::int64_t> extents) {
@@ -92,10 +92,9 @@ inline Var permute(const Var& x, std::vector<int> dims) {
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
   Attributes attributes;
   for (int d : dims) attributes.push_back({"dim", std::int64_t{d}});
-  return record("permute", std::move(y), Vars{x}, std::move(attributes),
-                [inverse](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return permute(dy, inverse); });
-                });
+  return record(
+      "permute", std::move(y), Vars{x}, std::move(attributes),
+      [inverse](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = permute(dy, inverse); });
 }
 /// y = x with two extents exchanged.
 inline Var transpose(const Var& x, int dim0 = 0, int dim1 = 1) {
@@ -157,8 +156,8 @@ inline Var slice(const Var& x, const Slice& s) {
                  {"step1", s.step[1]},
                  {"step2", s.step[2]},
                  {"step3", s.step[3]}},
-                [s](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return place(dy, in[0].shape(), s); });
+                [s](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  dx[0] = place(dy, in[0].shape(), s);
                 });
 }
 /// y = 0 except y[start + i·step] = x[i]: the adjoint of slice.   x [slice.shape] → y [shape]
@@ -169,9 +168,8 @@ inline Var place(const Var& x, const Shape& shape, const Slice& s) {
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
-  return record(
-      "place", std::move(y), Vars{x}, {{"shape", shape}},
-      [s](const Var& dy, const Var&, std::span<const Var> in) { return gradients(in, [&] { return slice(dy, s); }); });
+  return record("place", std::move(y), Vars{x}, {{"shape", shape}},
+                [s](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = slice(dy, s); });
 }
 /// y = elements start … start + length − 1 of extent `dim`.
 inline Var narrow(const Var& x, int dim, std::int64_t start, std::int64_t length) {
@@ -258,11 +256,9 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
     });
   }
   return record("cat", std::move(y), Vars(xs.begin(), xs.end()), {{"dim", std::int64_t{dim}}},
-                [slices](const Var& dy, const Var&, std::span<const Var> in) {
-                  Vars result(in.size());
+                [slices](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   for (std::size_t k = 0; k < in.size(); ++k)
-                    if (in[k].wants_grad()) result[k] = slice(dy, slices[k]);
-                  return result;
+                    if (in[k].wants_grad()) dx[k] = slice(dy, slices[k]);
                 });
 }
 inline Var cat(std::initializer_list<Var> xs, int dim = 0) {
@@ -330,8 +326,8 @@ inline Var gather(const Var& x, const Indices& index, int dim) {
   on(y.device(),
      [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
   return record("gather", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
-                [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return scatter_add(dy, index, in[0].shape(), dim); });
+                [index, dim](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  dx[0] = scatter_add(dy, index, in[0].shape(), dim);
                 });
 }
 /// y = 0, then y[…, index[…, i, …], …] += x[…, i, …] along `dim`, in index order: the adjoint of gather.
@@ -351,8 +347,8 @@ inline Var scatter_add(const Var& x, const Indices& index, const Shape& shape, i
     kernels::scatter_add(device, x.value().data(), index.data(), y.data(), n, shape.stride(dim));
   });
   return record("scatter_add", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
-                [index, dim](const Var& dy, const Var&, std::span<const Var> in) {
-                  return gradients(in, [&] { return gather(dy, index, dim); });
+                [index, dim](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
+                  dx[0] = gather(dy, index, dim);
                 });
 }
 /// y = the entries of extent `dim` that a list of indices names, in that order.

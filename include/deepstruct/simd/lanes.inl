@@ -7,19 +7,22 @@
 [[gnu::always_inline]] inline i32 bits(f32 v) { return reinterpret_cast<i32&>(v); }
 [[gnu::always_inline]] inline f32 as_float(i32 v) { return reinterpret_cast<f32&>(v); }
 
+/// n < width elements of p at distance s in the first lanes, 0 in the others. Not inlined: it ends loops, once.
+[[gnu::noinline]] inline f32 load_tail(const float* p, std::int64_t s, std::int64_t n) {
+  f32 v{};
+  for (int i = 0; i < n; ++i) v[i] = p[i * s];
+  return v;
+}
+[[gnu::noinline]] inline void store_tail(float* p, std::int64_t s, f32 v, std::int64_t n) {
+  for (int i = 0; i < n; ++i) p[i * s] = v[i];
+}
 /// The first n lanes of p; the others are 0.
 [[gnu::always_inline]] inline f32 load_part(const float* p, std::int64_t n) {
-  if (n >= width) return load(p);
-  alignas(64) float lanes[width] = {};
-  for (int i = 0; i < n; ++i) lanes[i] = p[i];
-  return load(lanes);
+  return n >= width ? load(p) : load_tail(p, 1, n);
 }
 /// Writes the first n lanes.
 [[gnu::always_inline]] inline void store_part(float* p, f32 v, std::int64_t n) {
-  if (n >= width) return store(p, v);
-  alignas(64) float lanes[width];
-  store(lanes, v);
-  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+  n >= width ? store(p, v) : store_tail(p, 1, v, n);
 }
 /// All bits set in the first n lanes.
 [[gnu::always_inline]] inline i32 first_lanes(std::int64_t n) {
