@@ -1,5 +1,6 @@
-// deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. Tensor ↔
-// Eigen is one include more, core/eigen.hpp (Eigen would be a tenth of every compilation).
+// deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. One
+// include more are Tensor ↔ Eigen, core/eigen.hpp (Eigen would be a tenth of every compilation), and the check of new
+// rules, autograd/gradcheck.hpp.
 #pragma once
 
 #include "version.hpp"
@@ -7,7 +8,6 @@
 #include "core/mask.hpp"
 
 #include "autograd/backward.hpp"
-#include "autograd/gradcheck.hpp"
 #include "autograd/trace.hpp"
 
 #include "ops/loss.hpp"

@@ -176,7 +176,7 @@ TEST_CASE("only wanted gradients are computed; constants cost nothing") {
 
 TEST_CASE("a rule that gives a gradient of another shape is found out") {
   const Var x = variable(Tensor::ones({2}));
-  const Var y = record("broken", Tensor::scalar(1), Vars{x}, {},
+  const Var y = record("broken", Tensor::scalar(1), {x}, {},
                        [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dy; });
   test::require_error([&] { backward(y); }, {"backward:", "broken", "[2]"});
   REQUIRE_FALSE(x.has_grad());

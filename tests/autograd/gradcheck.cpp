@@ -20,7 +20,7 @@ GradcheckFunction planted(Fault fault, bool in_fused, bool in_recorded) {
       no_grad guard;
       value = add(mul(matmul(x, transpose(x)), c), mul(x, exp(x))).value();
     }
-    return record("planted", value, Vars{x, c}, {},
+    return record("planted", value, {x, c}, {},
                   [=](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                     const bool here = recording() ? in_recorded : in_fused;
                     const Fault f = here ? fault : Fault::none;
@@ -85,9 +85,9 @@ TEST_CASE("gradcheck_second rejects rules whose own derivative is wrong") {
   // A first derivative that is right, but constant on the tape: its derivative is lost.
   const auto lost = [](std::span<const Var> in) {
     Tensor y = exp(detach(in[0])).value();
-    return record(
-        "lost", y, Vars{in[0]}, {},
-        [](const Var& dy, const Var& out, std::span<const Var>, std::span<Var> dx) { dx[0] = mul(dy, detach(out)); });
+    return record("lost", y, {in[0]}, {}, [](const Var& dy, const Var& out, std::span<const Var>, std::span<Var> dx) {
+      dx[0] = mul(dy, detach(out));
+    });
   };
   Rng rng(1);
   const std::vector<Tensor> x{Tensor::normal({7}, 0, 1, rng)};
@@ -102,7 +102,7 @@ TEST_CASE("gradcheck finds NaN, lost dependence and a gradient out of nowhere") 
   REQUIRE_FALSE(gradcheck([](std::span<const Var> in) { return detach(exp(in[0])); }, x));
   REQUIRE_FALSE(gradcheck(
       [](std::span<const Var> in) {
-        return record("noise", Tensor::ones({3}), Vars{in[0]}, {},
+        return record("noise", Tensor::ones({3}), {in[0]}, {},
                       [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dy; });
       },
       x));

@@ -18,7 +18,7 @@ inline Var accumulate(const Var& a, const Var& b) {
   check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(),
         ")");
   on(y.device(), [&](auto device) { kernels::add_into(device, b.value().data(), y.data(), y.shape().storage()); });
-  return record("add", std::move(y), Vars{a, b}, {},
+  return record("add", std::move(y), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dx[1] = dy; });
 }
 
@@ -58,7 +58,7 @@ inline void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release,
       at.gradient = at.gradient ? accumulate(at.gradient, dx[k]) : std::move(dx[k]);
     }
     if (release) {
-      n.rule = Rule();
+      n.rule.clear();
       n.inputs.clear();
       n.attributes.clear();
     }

@@ -1,8 +1,10 @@
 // Var: the handle to a recorded value, and record(), the whole interface of an op to the engine.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <new>
@@ -70,21 +72,20 @@ using Attributes = pool_vector<Attribute>;
 class Rule {
  public:
   Rule() = default;
+  Rule(const Rule&) = delete;
+  Rule& operator=(const Rule&) = delete;
+  ~Rule() { clear(); }
+  explicit operator bool() const { return object_ != nullptr; }
+  /// Takes a rule where there was none.
   template <class F>
-  requires(!std::is_same_v<F, Rule>) Rule(F f)  // NOLINT: a lambda is a rule
-      : object_(BufferPool::instance().take(sizeof(F))), type_(&type_of<F>) {
+  void set(F f) {
+    object_ = BufferPool::instance().take(sizeof(F));
+    type_ = &type_of<F>;
     ::new (object_) F(std::move(f));
   }
-  Rule(Rule&& other) noexcept : object_(std::exchange(other.object_, nullptr)), type_(other.type_) {}
-  Rule& operator=(Rule&& other) noexcept {
-    std::swap(object_, other.object_);
-    std::swap(type_, other.type_);
-    return *this;
+  void clear() {
+    if (object_) type_->destroy(std::exchange(object_, nullptr));
   }
-  ~Rule() {
-    if (object_) type_->destroy(object_);
-  }
-  explicit operator bool() const { return object_ != nullptr; }
   void operator()(const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) const {
     type_->call(object_, dy, y, x, dx);
   }
@@ -208,24 +209,58 @@ inline bool grad_enabled() { return detail::tape_state.gradients; }
 /// recorded.
 inline bool recording() { return detail::tape_state.gradients || detail::tape_state.trace; }
 
+/// The inputs of an op while it is recorded, by reference: up to three of which empty handles are left out, or any
+/// number.
+class Inputs {
+ public:
+  Inputs(std::span<const Var> all) : all_(all) {}  // NOLINT: any way of naming inputs
+  Inputs(const Vars& all) : all_(all) {}           // NOLINT
+  Inputs(std::initializer_list<std::reference_wrapper<const Var>> few) {
+    for (const Var& x : few)
+      if (x) few_[count_++] = &x;
+  }
+  std::size_t size() const { return count_ > 0 ? count_ : all_.size(); }
+  const Var& operator[](std::size_t k) const { return count_ > 0 ? *few_[k] : all_[k]; }
+
+ private:
+  std::span<const Var> all_;
+  std::array<const Var*, 3> few_{};
+  std::size_t count_ = 0;
+};
+
+namespace detail {
+
+/// The node of an op's result; how it came about is noted if an input wants a gradient or a trace is made.
+[[gnu::noinline]] inline Var record_value(std::string_view op, Tensor&& value, const Inputs& inputs,
+                                          std::span<const Attribute> attributes) {
+  Var made(std::move(value));
+  Node& y = *made.node();
+  for (std::size_t k = 0; k < inputs.size(); ++k) y.wants_grad |= inputs[k].wants_grad();
+  y.wants_grad &= grad_enabled();
+  if (!y.wants_grad && !tape_state.trace) return made;
+  y.op = op;
+  y.inputs.reserve(inputs.size());
+  for (std::size_t k = 0; k < inputs.size(); ++k) y.inputs.push_back(inputs[k]);
+  y.attributes = Attributes(attributes.begin(), attributes.end());
+  if (tape_state.trace) tape_state.trace->push_back(made.node());
+  return made;
+}
+
+}  // namespace detail
+
 /// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is
-/// made.
-inline Var record(std::string_view op, Tensor value, Vars inputs, Attributes attributes, Rule rule) {
-  auto node = detail::make_node(std::move(value));
-  bool wanted = false;
-  for (const Var& x : inputs) wanted |= x.wants_grad();
-  wanted &= grad_enabled();
-  if (wanted || detail::tape_state.trace) {
-    node->op = op;
-    node->inputs = std::move(inputs);
-    node->attributes = std::move(attributes);
-  }
-  if (wanted) {
-    node->wants_grad = true;
-    node->rule = std::move(rule);
-  }
-  if (detail::tape_state.trace) detail::tape_state.trace->push_back(node);
-  return Var(std::move(node));
+/// made; else nothing but the value is kept.
+template <class F>
+Var record(std::string_view op, Tensor value, const Inputs& inputs, std::span<const Attribute> attributes, F rule) {
+  Var y = detail::record_value(op, std::move(value), inputs, attributes);
+  if (y.wants_grad()) y.node()->rule.set(std::move(rule));
+  return y;
+}
+
+template <class F>
+Var record(std::string_view op, Tensor value, const Inputs& inputs, std::initializer_list<Attribute> attributes,
+           F rule) {
+  return record(op, std::move(value), inputs, std::span(attributes.begin(), attributes.size()), std::move(rule));
 }
 
 }  // namespace deepstruct

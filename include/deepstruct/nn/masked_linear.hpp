@@ -231,7 +231,7 @@ class MaskedLinearLayer {
   Var learnable_mask() const {
     Tensor hard = mask().to_dense();
     if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
-    return record("straight_through", std::move(hard), Vars{std::get<Param>(mask_)}, {},
+    return record("straight_through", std::move(hard), {std::get<Param>(mask_)}, {},
                   [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
                     dx[0] = mul(reshape(dy, {dy.shape()[0], dy.shape()[1], 1}), Tensor::from({2}, {-1, 1}));
                   });

@@ -24,8 +24,9 @@ Tensor map_grad(const Tensor& dy, const Tensor& x, const Tensor& y, float a, flo
 
 /// y = f(x; a, b). Where rules are recorded dx = slope(x, y)·dy, written with ops; else the kernel's fused form.
 template <class Op, class Slope>
-Var unary(std::string_view op, const Var& x, float a, float b, Attributes attributes, Slope slope) {
-  return record(op, map<Op>(x.value(), a, b), Vars{x}, std::move(attributes),
+Var unary(std::string_view op, const Var& x, float a, float b, std::initializer_list<Attribute> attributes,
+          Slope slope) {
+  return record(op, map<Op>(x.value(), a, b), {x}, attributes,
                 [a, b, slope](const Var& dy, const Var& y, std::span<const Var> in, std::span<Var> dx) {
                   if (recording())
                     dx[0] = mul(dy, slope(in[0], y));
@@ -156,7 +157,7 @@ inline Var gelu(const Var& x) {
     for (std::int64_t i = 0; i < v.shape().storage(); ++i)
       phi.data()[i] =
           static_cast<float>(0.5 * kernels::scalar::erfc(-double{v.value().data()[i]} * std::numbers::sqrt2 / 2));
-    const Var distribution = record("normal_cdf", std::move(phi), Vars{v}, {},
+    const Var distribution = record("normal_cdf", std::move(phi), {v}, {},
                                     [density](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                                       dx[0] = mul(dy, density(in[0]));
                                     });
@@ -206,7 +207,7 @@ inline Var where(const Indices& condition, const Var& a, const Var& b) {
   on(y.device(), [&](auto device) {
     kernels::select(device, condition.data(), a.value().data(), b.value().data(), y.data(), y.shape().storage());
   });
-  return record("where", std::move(y), Vars{a, b}, {},
+  return record("where", std::move(y), {a, b}, {},
                 [condition](const Var& dy, const Var& out, std::span<const Var> x, std::span<Var> dx) {
                   const Var zero = Tensor::zeros(out.shape());
                   if (x[0].wants_grad()) dx[0] = where(condition, dy, zero);

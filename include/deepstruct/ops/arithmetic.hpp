@@ -35,8 +35,7 @@ Tensor map(const Tensor& x, float a = 0, float b = 0) {
 
 /// y = a·x + b for numbers a and b.
 inline Var affine(const Var& x, float a, float b) {
-  return record("affine", detail::map<kernels::fn::affine>(x.value(), a, b), Vars{x},
-                {{"a", double{a}}, {"b", double{b}}},
+  return record("affine", detail::map<kernels::fn::affine>(x.value(), a, b), {x}, {{"a", double{a}}, {"b", double{b}}},
                 [a](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = affine(dy, a, 0); });
 }
 /// y = −x
@@ -44,7 +43,7 @@ inline Var neg(const Var& x) { return affine(x, -1, 0); }
 
 /// y = a + b, broadcast.
 inline Var add(const Var& a, const Var& b) {
-  return record("add", detail::zip<kernels::fn::add>("add", a.value(), b.value()), Vars{a, b}, {},
+  return record("add", detail::zip<kernels::fn::add>("add", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
                   if (x[1].wants_grad()) dx[1] = sum_to(dy, x[1].shape());
@@ -52,7 +51,7 @@ inline Var add(const Var& a, const Var& b) {
 }
 /// y = a − b, broadcast.
 inline Var sub(const Var& a, const Var& b) {
-  return record("sub", detail::zip<kernels::fn::sub>("sub", a.value(), b.value()), Vars{a, b}, {},
+  return record("sub", detail::zip<kernels::fn::sub>("sub", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
                   if (x[1].wants_grad()) dx[1] = neg(sum_to(dy, x[1].shape()));
@@ -60,7 +59,7 @@ inline Var sub(const Var& a, const Var& b) {
 }
 /// y = a·b elementwise, broadcast.
 inline Var mul(const Var& a, const Var& b) {
-  return record("mul", detail::zip<kernels::fn::mul>("mul", a.value(), b.value()), Vars{a, b}, {},
+  return record("mul", detail::zip<kernels::fn::mul>("mul", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = sum_to(mul(dy, x[1]), x[0].shape());
                   if (x[1].wants_grad()) dx[1] = sum_to(mul(dy, x[0]), x[1].shape());
@@ -68,7 +67,7 @@ inline Var mul(const Var& a, const Var& b) {
 }
 /// y = a/b elementwise, broadcast.
 inline Var div(const Var& a, const Var& b) {
-  return record("div", detail::zip<kernels::fn::div>("div", a.value(), b.value()), Vars{a, b}, {},
+  return record("div", detail::zip<kernels::fn::div>("div", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = sum_to(div(dy, x[1]), x[0].shape());
                   if (x[1].wants_grad()) dx[1] = neg(sum_to(div(mul(dy, y), x[1]), x[1].shape()));
@@ -94,12 +93,12 @@ void extremum_rule(const Var& dy, const Var&, std::span<const Var> x, std::span<
 
 /// y = max(a, b) elementwise, broadcast; on a tie each gets half of the gradient. NaN wins.
 inline Var maximum(const Var& a, const Var& b) {
-  return record("maximum", detail::zip<kernels::fn::maximum>("maximum", a.value(), b.value()), Vars{a, b}, {},
+  return record("maximum", detail::zip<kernels::fn::maximum>("maximum", a.value(), b.value()), {a, b}, {},
                 detail::extremum_rule<true>);
 }
 /// y = min(a, b) elementwise, broadcast; on a tie each gets half of the gradient. NaN wins.
 inline Var minimum(const Var& a, const Var& b) {
-  return record("minimum", detail::zip<kernels::fn::minimum>("minimum", a.value(), b.value()), Vars{a, b}, {},
+  return record("minimum", detail::zip<kernels::fn::minimum>("minimum", a.value(), b.value()), {a, b}, {},
                 detail::extremum_rule<false>);
 }
 

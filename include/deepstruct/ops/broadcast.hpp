@@ -32,7 +32,7 @@ inline Var expand(const Var& x, const Shape& shape) {
   const auto n = make_nest<2>(shape, {strides_of(shape), broadcast_strides(x.shape(), shape)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
   return record(
-      "expand", std::move(y), Vars{x}, {},
+      "expand", std::move(y), {x}, {},
       [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) { dx[0] = sum_to(dy, in[0].shape()); });
 }
 
@@ -56,7 +56,7 @@ inline Var sum_to(const Var& x, const Shape& shape) {
     kernels::reduce<kernels::fn::add>(device, x.value().data(), y.data(), kept.finish(), reduced.finish());
   });
   return record(
-      "sum_to", std::move(y), Vars{x}, {},
+      "sum_to", std::move(y), {x}, {},
       [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) { dx[0] = expand(dy, in[0].shape()); });
 }
 

@@ -26,8 +26,7 @@ inline Var product(const Var& a, const Var& b, bool ta, bool tb) {
     else
       kernels::gemm(device, a.value().view(), tb ? w : w.transposed(), nullptr, y.view());
   });
-  return record("matmul", std::move(y), Vars{a, b},
-                {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
+  return record("matmul", std::move(y), {a, b}, {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
                 [ta, tb](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = ta ? product(x[1], dy, false, true) : product(dy, x[1], false, !tb);
                   if (x[1].wants_grad())
@@ -62,7 +61,7 @@ inline Var batched_product(const Var& a, const Var& b) {
     kernels::gemm_batched(device, a.value().data(), b.value().data(), y.data(), n, sa[rank - 1], sa.stride(rank - 1),
                           sb.stride(rank - 2));
   });
-  return record("matmul", std::move(y), Vars{a, b}, {},
+  return record("matmul", std::move(y), {a, b}, {},
                 [rank](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad())
                     dx[0] = sum_to(batched_product(dy, transpose(x[1], rank - 2, rank - 1)), x[0].shape());
@@ -119,7 +118,7 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
     on(y.device(), [&](auto device) {
       kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
     });
-    return record("linear", std::move(y), Vars{rows, weight, bias}, {},
+    return record("linear", std::move(y), {rows, weight, bias}, {},
                   [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                     if (in[0].wants_grad()) dx[0] = detail::product(dy, in[1], false, false);
                     if (in[1].wants_grad()) dx[1] = detail::product(dy, in[0], true, false);
@@ -145,9 +144,7 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
       kernels::sparse_linear(device, mask.csr(), values.value().data(), rows.value().view(),
                              bias ? bias.value().data() : nullptr, y.view());
     });
-    Vars inputs{rows, values};
-    if (bias) inputs.push_back(bias);
-    return record("sparse_linear", std::move(y), std::move(inputs), {{"mask", mask}},
+    return record("sparse_linear", std::move(y), {rows, values, bias}, {{"mask", mask}},
                   [mask](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                     if (in[0].wants_grad()) dx[0] = sparse_linear_dx(dy, in[1], mask);
                     if (in[1].wants_grad()) dx[1] = sparse_linear_dw(dy, in[0], mask);
@@ -164,7 +161,7 @@ inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) 
   on(y.device(), [&](auto device) {
     kernels::sparse_linear(device, mask.csc(), values.value().data(), dy.value().view(), nullptr, y.view());
   });
-  return record("sparse_linear_dx", std::move(y), Vars{dy, values}, {{"mask", mask}},
+  return record("sparse_linear_dx", std::move(y), {dy, values}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   if (in[0].wants_grad()) dx[0] = sparse_linear(g, in[1], mask);
                   if (in[1].wants_grad()) dx[1] = sparse_linear_dw(in[0], g, mask);
@@ -180,7 +177,7 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
   on(dw.device(), [&](auto device) {
     kernels::sparse_linear_dw(device, mask.csr(), dy.value().view(), x.value().view(), dw.data());
   });
-  return record("sparse_linear_dw", std::move(dw), Vars{dy, x}, {{"mask", mask}},
+  return record("sparse_linear_dw", std::move(dw), {dy, x}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   if (in[0].wants_grad()) dx[0] = sparse_linear(in[1], g, mask);
                   if (in[1].wants_grad()) dx[1] = sparse_linear_dx(in[0], g, mask);
@@ -196,7 +193,7 @@ inline Var pick_edges(const Var& w, const Mask& mask) {
   Tensor values = Tensor::empty({mask.nnz()});
   on(values.device(), [&](auto device) { kernels::pick_edges(device, w.value().view(), mask.csr(), values.data()); });
   return record(
-      "pick_edges", std::move(values), Vars{w}, {{"mask", mask}},
+      "pick_edges", std::move(values), {w}, {{"mask", mask}},
       [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = place_edges(dy, mask); });
 }
 /// w(r, c) = values[e] for every edge, 0 elsewhere: the adjoint of pick_edges.   values [nnz] → w [out, in]
@@ -206,7 +203,7 @@ inline Var place_edges(const Var& values, const Mask& mask) {
   Tensor w = Tensor::empty(mask.shape());
   on(w.device(), [&](auto device) { kernels::place_edges(device, values.value().data(), mask.csr(), w.view()); });
   return record(
-      "place_edges", std::move(w), Vars{values}, {{"mask", mask}},
+      "place_edges", std::move(w), {values}, {{"mask", mask}},
       [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = pick_edges(dy, mask); });
 }
 

@@ -84,7 +84,7 @@ inline Tensor shared_losses(const Tensor& log_p, const Tensor& share) {
 /// no class.
 inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
   const auto t = detail::class_targets(log_p.shape(), target, options);
-  const Var losses = record("nll_loss", detail::shared_losses(log_p.value(), t.share), Vars{log_p}, {},
+  const Var losses = record("nll_loss", detail::shared_losses(log_p.value(), t.share), {log_p}, {},
                             [share = t.share](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
                               dx[0] = neg(mul(dy, share));
                             });
@@ -96,7 +96,7 @@ inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, con
   const auto t = detail::class_targets(x.shape(), target, options);
   const Tensor log_p = detail::softmax_value(x.value(), 1, true);
   const Var losses =
-      record("cross_entropy", detail::shared_losses(log_p, t.share), Vars{x}, {},
+      record("cross_entropy", detail::shared_losses(log_p, t.share), {x}, {},
              [row = t.row, share = t.share](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                dx[0] = mul(dy, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
              });

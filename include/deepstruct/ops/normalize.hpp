@@ -18,7 +18,7 @@ inline Tensor softmax_value(const Tensor& x, int dim, bool logarithm) {
 }
 template <bool Logarithm>
 Var softmax_of_samples(const Var& x, int dim) {
-  return record(Logarithm ? "log_softmax" : "softmax", softmax_value(x.value(), dim, Logarithm), Vars{x},
+  return record(Logarithm ? "log_softmax" : "softmax", softmax_value(x.value(), dim, Logarithm), {x},
                 {{"dim", std::int64_t{dim}}},
                 [dim](const Var& dy, const Var& y, std::span<const Var>, std::span<Var> dx) {
                   if constexpr (Logarithm)
@@ -69,12 +69,9 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
     kernels::layer_norm(device, x.value().view(), weight ? weight.value().data() : nullptr,
                         bias ? bias.value().data() : nullptr, y.view(), mean.view(), rstd.view(), eps);
   });
-  Vars inputs{x};
-  if (weight) inputs.push_back(weight);
-  if (bias) inputs.push_back(bias);
   const bool has_weight = static_cast<bool>(weight), has_bias = static_cast<bool>(bias);
   return record(
-      "layer_norm", std::move(y), std::move(inputs), {{"eps", double{eps}}},
+      "layer_norm", std::move(y), {x, weight, bias}, {{"eps", double{eps}}},
       [eps, has_weight, has_bias, mean, rstd](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
         const Var w = has_weight ? in[1] : Var(), b = has_bias ? in.back() : Var();
         const bool fused = !recording();
@@ -128,7 +125,7 @@ inline Var dropout(const Var& x, float p, const Draw& draw) {
   Tensor y = Tensor::empty(x.shape());
   on(y.device(), [&](auto device) { kernels::dropout(device, x.value().view(), y.view(), p, draw); });
   return record(
-      "dropout", std::move(y), Vars{x}, {{"p", double{p}}, {"draw", draw}},
+      "dropout", std::move(y), {x}, {{"p", double{p}}, {"draw", draw}},
       [p, draw](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dropout(dy, p, draw); });
 }
 inline Var dropout(const Var& x, float p, Rng& rng = default_rng()) { return dropout(x, p, rng.draw()); }

@@ -123,7 +123,7 @@ template <class Op>
 Var shared_extremum(const char* op, const Var& x, const Over& over) {
   const auto r = reduction(x.shape(), over, op);
   check(r.terms > 0, op, ": nothing to choose from (", x.shape(), ")");
-  const Var y = record(op, reduce<Op>(x.value(), r.kept), Vars{x}, {},
+  const Var y = record(op, reduce<Op>(x.value(), r.kept), {x}, {},
                        [](const Var& dy, const Var& out, std::span<const Var> in, std::span<Var> dx) {
                          const Var equal = zip<kernels::fn::equal>("amax", in[0].value(), out.value());
                          dx[0] = mul(dy, div(equal, sum_to(equal, out.shape())));
@@ -176,7 +176,7 @@ inline Var cumsum(const Var& x, int dim) {
     kernels::cumsum(device, x.value().data(), y.data(), n, x.shape()[dim], x.shape().stride(dim),
                     x.shape().stride(dim));
   });
-  return record("cumsum", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+  return record("cumsum", std::move(y), {x}, {{"dim", std::int64_t{dim}}},
                 [dim](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
                   dx[0] = flip(cumsum(flip(dy, {dim}), dim), {dim});
                 });

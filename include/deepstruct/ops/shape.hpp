@@ -37,7 +37,7 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   if (shape == x.shape()) return x;
   Tensor y = Tensor::empty(shape);
   on(y.device(), [&](auto device) { kernels::reshape(device, x.value().view(), y.view()); });
-  return record("reshape", std::move(y), Vars{x}, {{"shape", shape}},
+  return record("reshape", std::move(y), {x}, {{"shape", shape}},
                 [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   dx[0] = reshape(dy, in[0].shape().extents());
                 });
@@ -93,7 +93,7 @@ inline Var permute(const Var& x, std::vector<int> dims) {
   Attributes attributes;
   for (int d : dims) attributes.push_back({"dim", std::int64_t{d}});
   return record(
-      "permute", std::move(y), Vars{x}, std::move(attributes),
+      "permute", std::move(y), {x}, std::span<const Attribute>(attributes),
       [inverse](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = permute(dy, inverse); });
 }
 /// y = x with two extents exchanged.
@@ -146,7 +146,7 @@ inline Var slice(const Var& x, const Slice& s) {
   const auto n = make_nest<2>(s.shape, {strides_of(s.shape), detail::slice_strides(whole, s)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
-  return record("slice", std::move(y), Vars{x},
+  return record("slice", std::move(y), {x},
                 {{"shape", s.shape},
                  {"start0", s.start[0]},
                  {"start1", s.start[1]},
@@ -168,7 +168,7 @@ inline Var place(const Var& x, const Shape& shape, const Slice& s) {
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
-  return record("place", std::move(y), Vars{x}, {{"shape", shape}},
+  return record("place", std::move(y), {x}, {{"shape", shape}},
                 [s](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = slice(dy, s); });
 }
 /// y = elements start … start + length − 1 of extent `dim`.
@@ -255,7 +255,7 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
       kernels::copy(device, xs[k].value().data(), y.data() + detail::slice_offset(y.shape(), slices[k]), n);
     });
   }
-  return record("cat", std::move(y), Vars(xs.begin(), xs.end()), {{"dim", std::int64_t{dim}}},
+  return record("cat", std::move(y), xs, {{"dim", std::int64_t{dim}}},
                 [slices](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   for (std::size_t k = 0; k < in.size(); ++k)
                     if (in[k].wants_grad()) dx[k] = slice(dy, slices[k]);
@@ -325,7 +325,7 @@ inline Var gather(const Var& x, const Indices& index, int dim) {
   const auto n = detail::gather_nest(x.shape(), index.shape(), dim);
   on(y.device(),
      [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
-  return record("gather", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+  return record("gather", std::move(y), {x}, {{"dim", std::int64_t{dim}}},
                 [index, dim](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   dx[0] = scatter_add(dy, index, in[0].shape(), dim);
                 });
@@ -346,7 +346,7 @@ inline Var scatter_add(const Var& x, const Indices& index, const Shape& shape, i
   on(y.device(), [&](auto device) {
     kernels::scatter_add(device, x.value().data(), index.data(), y.data(), n, shape.stride(dim));
   });
-  return record("scatter_add", std::move(y), Vars{x}, {{"dim", std::int64_t{dim}}},
+  return record("scatter_add", std::move(y), {x}, {{"dim", std::int64_t{dim}}},
                 [index, dim](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
                   dx[0] = gather(dy, index, dim);
                 });
