@@ -53,8 +53,9 @@ int main() {
       const std::int64_t ld = ds::leading_stride(batch);
       const ds::Tensor tight = stored(batch), padded = stored(ld);
       ds::Tensor y_tight = ds::Tensor::empty({batch * out}), y_padded = ds::Tensor::empty({ld * out});
+      const ds::kernels::Plan plan(mask.csr());
       const auto run = [&](const ds::Tensor& x, ds::Tensor& y, std::int64_t stride) {
-        ds::kernels::sparse_linear(ds::cpu{}, mask.csr(), w.data(), {x.data(), batch, in, stride}, nullptr,
+        ds::kernels::sparse_linear(ds::cpu{}, mask.csr(), plan.view(), w.data(), {x.data(), batch, in, stride}, nullptr,
                                    {y.data(), batch, out, stride});
       };
       run(tight, y_tight, batch);

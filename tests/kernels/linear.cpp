@@ -43,19 +43,27 @@ Tensor batched(const Tensor& a, const Tensor& b, const Shape& y_shape) {
                         b.shape().stride(2));
   return y;
 }
+// As the ops call them: with a plan where the samples fill whole vectors.
+plan_view plan_of(const kernels::Plan& plan, std::int64_t samples) {
+  return samples < kernels::sparse_plan_samples ? plan_view{} : plan.view();
+}
 Tensor sparse(const Mask& m, const Tensor& values, const Tensor& x, const Tensor* bias) {
   Tensor y = Tensor::empty({x.shape()[0], m.rows()});
-  kernels::sparse_linear(cpu{}, m.csr(), values.data(), x.view(), bias ? bias->data() : nullptr, y.view());
+  const kernels::Plan plan(m.csr());
+  kernels::sparse_linear(cpu{}, m.csr(), plan_of(plan, x.shape()[0]), values.data(), x.view(),
+                         bias ? bias->data() : nullptr, y.view());
   return y;
 }
 Tensor sparse_dx(const Mask& m, const Tensor& values, const Tensor& dy) {
   Tensor dx = Tensor::empty({dy.shape()[0], m.cols()});
-  kernels::sparse_linear(cpu{}, m.csc(), values.data(), dy.view(), nullptr, dx.view());
+  const kernels::Plan plan(m.csc());
+  kernels::sparse_linear(cpu{}, m.csc(), plan_of(plan, dy.shape()[0]), values.data(), dy.view(), nullptr, dx.view());
   return dx;
 }
 Tensor sparse_dw(const Mask& m, const Tensor& dy, const Tensor& x) {
   Tensor dw = Tensor::empty({m.nnz()});
-  kernels::sparse_linear_dw(cpu{}, m.csr(), dy.view(), x.view(), dw.data());
+  const kernels::Plan plan(m.csr());
+  kernels::sparse_linear_dw(cpu{}, m.csr(), plan_of(plan, x.shape()[0]), dy.view(), x.view(), dw.data());
   return dw;
 }
 Tensor transposed(const Tensor& w) {
@@ -125,6 +133,16 @@ TEST_CASE("the sparse triple is right for every batch and pattern") {
           test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
           test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
         }
+    for (std::int64_t b : {16, 48, 129})  // several panels of rows and blocks of columns, thick and thin
+      for (double density : {0.6, 0.1, 0.01}) {
+        const Mask m = Mask::random(261, 403, density, rng);
+        INFO("batch " << b << ", density " << density);
+        const Tensor x = Tensor::normal({b, 403}, 0, 1, rng), dy = Tensor::normal({b, 261}, 0, 1, rng);
+        const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({261}, 0, 1, rng);
+        test::require_close(sparse(m, values, x, &bias), reference::sparse_linear(m, values, x, &bias));
+        test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
+        test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
+      }
     const Mask m = Mask::ones(2, 3);  // more samples than one float sum may have
     const Tensor x = Tensor::uniform({9001, 3}, 0, 1, rng), dy = Tensor::uniform({9001, 2}, 0, 1, rng);
     test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x), 1);

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -127,6 +129,15 @@ class Mask {
     return {data_->t_start.data(), data_->t_row.data(), data_->t_edge.data(), cols(), rows(), nnz()};
   }
 
+  /// What make() gives, made once for these edges and kept with all copies of the mask; any thread may ask. It serves
+  /// kernels, which want the edges in an order of their own: slot 0 by rows, slot 1 by columns.
+  template <class Make>
+  const auto& kept(int slot, Make&& make) const {
+    using Made = std::remove_cvref_t<decltype(make())>;
+    std::call_once(data_->once[slot], [&] { data_->kept[slot] = std::make_shared<const Made>(make()); });
+    return *static_cast<const Made*>(data_->kept[slot].get());
+  }
+
   /// Id of edge (r, c), or −1 if it does not exist.
   std::int32_t edge(std::int64_t r, std::int64_t c) const {
     check(r >= 0 && r < rows() && c >= 0 && c < cols(), "Mask: index outside the mask (", r, ", ", c, " of ", shape(),
@@ -211,6 +222,8 @@ class Mask {
     std::int64_t rows, cols;
     std::vector<std::int32_t> start, col;              // by rows
     std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
+    mutable std::once_flag once[2];
+    mutable std::shared_ptr<const void> kept[2];
   };
 
   explicit Mask(std::shared_ptr<Data> data) {

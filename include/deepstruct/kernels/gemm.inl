@@ -87,7 +87,11 @@ inline void gemm_t_tile(matrix_view<const float> a, matrix_view<const float> b, 
 #pragma GCC unroll 8
         for (int r = 0; r < 4; ++r) sum[r][c] += load(in[r] + s) * load(in[4 + c] + s);
     }
-    for (int k = 0; k < 16; ++k) total[k] += static_cast<double>(lane_sum(reinterpret_cast<float*>(&sum[0][0] + k)));
+#pragma GCC unroll 4  // or the sums live in memory, at half the speed
+    for (int r = 0; r < 4; ++r) {
+      const quad dots = sum_lanes<width>(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+      for (int c = 0; c < 4; ++c) total[4 * r + c] += static_cast<double>(dots[c]);
+    }
   }
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < cols; ++c) out[r * s0 + c * s1] = static_cast<float>(total[4 * r + c]);

@@ -71,7 +71,9 @@ inline void place_edges(cpu, const float* values, csr_view mask, matrix_view<flo
 }
 
 inline void remap(cpu, const float* x, const std::int32_t* index, float* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = index[i] < 0 ? 0.0f : x[index[i]];
+  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) {
+    for (; i < end; ++i) y[i] = index[i] < 0 ? 0.0f : x[index[i]];
+  });
 }
 
 }  // namespace deepstruct::kernels

@@ -39,6 +39,34 @@ inline float lane_sum(float* p) {
   return p[0];
 }
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/// Lane k of every 16 bytes is lane Pk of those of a, or of b from 4 on.
+template <int... P, int... K>
+[[gnu::always_inline]] inline f32 pick_lanes(f32 a, f32 b, std::integer_sequence<int, P...>,
+                                             std::integer_sequence<int, K...>) {
+  constexpr int p[] = {P...};
+  return __builtin_shufflevector(a, b, (K / 4 * 4 + p[K % 4] % 4 + p[K % 4] / 4 * width)...);
+}
+template <int... P>
+[[gnu::always_inline]] inline f32 pick_lanes(f32 a, f32 b) {
+  return pick_lanes(a, b, std::integer_sequence<int, P...>{}, std::make_integer_sequence<int, width>{});
+}
+/// {Σ a, Σ b, Σ c, Σ d}: four sums over lanes for the price of two and a half.
+template <int Width>
+[[gnu::always_inline]] inline quad sum_lanes(f32 a, f32 b, f32 c, f32 d) {
+  const f32 ab = pick_lanes<0, 1, 4, 5>(a, b) + pick_lanes<2, 3, 6, 7>(a, b);
+  const f32 cd = pick_lanes<0, 1, 4, 5>(c, d) + pick_lanes<2, 3, 6, 7>(c, d);
+  const f32 s = pick_lanes<0, 2, 4, 6>(ab, cd) + pick_lanes<1, 3, 5, 7>(ab, cd);
+  quad sum = __builtin_shufflevector(s, s, 0, 1, 2, 3);
+  if constexpr (Width >= 8)  // % only where the index would not exist
+    sum += __builtin_shufflevector(s, s, 4 % Width, 5 % Width, 6 % Width, 7 % Width);
+  if constexpr (Width >= 16)
+    sum += __builtin_shufflevector(s, s, 8 % Width, 9 % Width, 10 % Width, 11 % Width) +
+           __builtin_shufflevector(s, s, 12 % Width, 13 % Width, 14 % Width, 15 % Width);
+  return sum;
+}
+
 // NaN wins: a comparison that is false keeps x.
 [[gnu::always_inline]] inline f32 clamp_low(f32 x, float low) { return x < low ? splat(low) : x; }
 [[gnu::always_inline]] inline f32 clamp_high(f32 x, float high) { return x > high ? splat(high) : x; }
