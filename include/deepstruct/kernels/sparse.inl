@@ -145,10 +145,10 @@ inline void sparse_dots_block(csr_view m, plan_view p, std::int64_t block, const
     }
 }
 
-/// dw of the edges of a panel over all samples.
-inline void sparse_dots_panel(csr_view m, plan_view p, std::int64_t panel, matrix_view<const float> dy,
-                              matrix_view<const float> x, float* dw) {
-  for (std::int64_t block = panel * p.blocks; block < (panel + 1) * p.blocks; ++block)
+/// dw of the edges of panels [first, last) over all samples. A block of x stays in cache for all of them.
+inline void sparse_dots_panels(csr_view m, plan_view p, std::int64_t first, std::int64_t last,
+                               matrix_view<const float> dy, matrix_view<const float> x, float* dw) {
+  for (std::int64_t block = 0; block < p.blocks; ++block)
     for (std::int64_t s = 0; s < x.rows;) {
       const std::int64_t left = x.rows - s;
       const int vectors = left >= 8 * width ? 8 : left >= 4 * width ? 4 : left >= 2 * width ? 2 : 0;
@@ -156,7 +156,8 @@ inline void sparse_dots_panel(csr_view m, plan_view p, std::int64_t panel, matri
                         : vectors == 4 ? sparse_dots_block<4>
                         : vectors == 2 ? sparse_dots_block<2>
                                        : sparse_dots_block<0>;
-      body(m, p, block, dy.data + s, dy.ld, x.data + s, x.ld, left, s == 0, dw);
+      for (std::int64_t panel = first; panel < last; ++panel)
+        body(m, p, panel * p.blocks + block, dy.data + s, dy.ld, x.data + s, x.ld, left, s == 0, dw);
       s += vectors > 0 ? vectors * width : width;
     }
 }

@@ -65,13 +65,16 @@ class Param {
   /// Replaces value, gradient and slots by f of each: the one way the shape of a parameter changes.
   template <class F>
   void transform(F&& f) {
-    Param next(f(value()));
-    for (const Slot& s : slots_) next.slots_.push_back({s.name, f(s.value)});
+    const Var next = variable(f(value()));
+    pool_vector<Slot> slots;
+    for (const Slot& s : slots_) slots.push_back({s.name, f(s.value)});
     if (has_grad()) {
-      next.var_.node()->grad = f(grad());
-      next.var_.node()->has_grad = true;
+      next.node()->grad = f(grad());
+      next.node()->has_grad = true;
     }
-    *this = std::move(next);
+    var_ = next;
+    slots_ = std::move(slots);
+    live_.reset();
   }
 
  private:
