@@ -1,2 +1,0 @@
-#include <deepstruct/kernels/gemm.hpp>
-namespace deepstruct::kernels{void f(const volatile void**p){int i=0;p[i++]=(const volatile void*)(&baseline::gemm_t);p[i++]=(const volatile void*)(&avx2::gemm_t);p[i++]=(const volatile void*)(&avx512::gemm_t);}}

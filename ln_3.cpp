@@ -1,2 +1,0 @@
-#include <deepstruct/kernels/normalize.hpp>
-namespace deepstruct::kernels{void f(const volatile void**p){int i=0;p[i++]=(const volatile void*)(&baseline::layer_norm_lanes);p[i++]=(const volatile void*)(&baseline::layer_norm_dx_lanes);p[i++]=(const volatile void*)(&avx2::layer_norm_lanes);p[i++]=(const volatile void*)(&avx2::layer_norm_dx_lanes);p[i++]=(const volatile void*)(&avx512::layer_norm_lanes);p[i++]=(const volatile void*)(&avx512::layer_norm_dx_lanes);}}

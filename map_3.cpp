@@ -1,2 +1,0 @@
-#include <deepstruct/kernels/elementwise.hpp>
-namespace deepstruct::kernels{void f(const volatile void**p){int i=0;p[i++]=(const volatile void*)(&baseline::map<fn::relu>);p[i++]=(const volatile void*)(&baseline::map<fn::affine>);p[i++]=(const volatile void*)(&avx2::map<fn::relu>);p[i++]=(const volatile void*)(&avx2::map<fn::affine>);p[i++]=(const volatile void*)(&avx512::map<fn::relu>);p[i++]=(const volatile void*)(&avx512::map<fn::affine>);}}

@@ -1,2 +1,0 @@
-#include <deepstruct/kernels/reduce.hpp>
-namespace deepstruct::kernels{void f(const volatile void**p){int i=0;p[i++]=(const volatile void*)(&baseline::reduce_lanes<fn::add>);p[i++]=(const volatile void*)(&baseline::reduce_run<fn::add>);p[i++]=(const volatile void*)(&avx2::reduce_lanes<fn::add>);p[i++]=(const volatile void*)(&avx2::reduce_run<fn::add>);p[i++]=(const volatile void*)(&avx512::reduce_lanes<fn::add>);p[i++]=(const volatile void*)(&avx512::reduce_run<fn::add>);}}

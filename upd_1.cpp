@@ -1,2 +1,0 @@
-#include <deepstruct/kernels/update.hpp>
-namespace deepstruct::kernels{void f(const volatile void**p){int i=0;p[i++]=(const volatile void*)(&baseline::adam);}}
