@@ -216,6 +216,7 @@ class Inputs {
   Inputs(std::span<const Var> all) : all_(all) {}  // NOLINT: any way of naming inputs
   Inputs(const Vars& all) : all_(all) {}           // NOLINT
   Inputs(std::initializer_list<std::reference_wrapper<const Var>> few) {
+    check(few.size() <= few_.size(), "record: more than three inputs are passed as a span (", few.size(), ")");
     for (const Var& x : few)
       if (x) few_[count_++] = &x;
   }

@@ -49,7 +49,7 @@ struct csr_view {
 struct row_group {
   std::int32_t row[4];    // the last one again where there are fewer
   std::int32_t first[4];  // position of each row's first edge in this block, in CSR order
-  std::int32_t col = 0;   // where the group's columns start in pattern_plan::col
+  std::int32_t col = 0;   // where the group's columns start in plan_view::col
   std::uint16_t rows = 0;
   std::uint16_t common = 0;  // edges every row has: column 4·k + j belongs to edge k of row j
   std::uint16_t rest[4];     // further edges of row j, one row after the other

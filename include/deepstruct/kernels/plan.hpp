@@ -41,10 +41,6 @@ class Plan {
   }
 
   plan_view view() const { return {groups_.data(), first_group_.data(), col_.data(), panels_, blocks_, block_cols_}; }
-  std::size_t bytes() const {
-    return groups_.size() * sizeof(row_group) + first_group_.size() * sizeof(std::int32_t) +
-           col_.size() * sizeof(std::uint16_t);
-  }
 
  private:
   struct Row {
