@@ -47,17 +47,18 @@ Tensor batched(const Tensor& a, const Tensor& b, const Shape& y_shape) {
 plan_view plan_of(const kernels::Plan& plan, std::int64_t samples) {
   return samples < kernels::sparse_plan_samples ? plan_view{} : plan.view();
 }
-Tensor sparse(const Mask& m, const Tensor& values, const Tensor& x, const Tensor* bias) {
+Tensor sparse(const Mask& m, const Tensor& values, const Tensor& x, const Tensor* bias, bool relu = false) {
   Tensor y = Tensor::empty({x.shape()[0], m.rows()});
   const kernels::Plan plan(m.csr());
   kernels::sparse_linear(cpu{}, m.csr(), plan_of(plan, x.shape()[0]), values.data(), x.view(),
-                         bias ? bias->data() : nullptr, y.view());
+                         bias ? bias->data() : nullptr, relu, y.view());
   return y;
 }
 Tensor sparse_dx(const Mask& m, const Tensor& values, const Tensor& dy) {
   Tensor dx = Tensor::empty({dy.shape()[0], m.cols()});
   const kernels::Plan plan(m.csc());
-  kernels::sparse_linear(cpu{}, m.csc(), plan_of(plan, dy.shape()[0]), values.data(), dy.view(), nullptr, dx.view());
+  kernels::sparse_linear(cpu{}, m.csc(), plan_of(plan, dy.shape()[0]), values.data(), dy.view(), nullptr, false,
+                         dx.view());
   return dx;
 }
 Tensor sparse_dw(const Mask& m, const Tensor& dy, const Tensor& x) {
@@ -65,6 +66,18 @@ Tensor sparse_dw(const Mask& m, const Tensor& dy, const Tensor& x) {
   const kernels::Plan plan(m.csr());
   kernels::sparse_linear_dw(cpu{}, m.csr(), plan_of(plan, x.shape()[0]), dy.view(), x.view(), dw.data());
   return dw;
+}
+// dx and dw of the kernel that makes both at once.
+std::pair<Tensor, Tensor> sparse_backward(const Mask& m, const Tensor& values, const Tensor& x, const Tensor& dy) {
+  std::pair<Tensor, Tensor> d{Tensor::empty(x.shape()), Tensor::empty({m.nnz()})};
+  const kernels::Plan plan(m.csc());
+  kernels::sparse_linear_backward(cpu{}, m.csc(), plan.view(), values.data(), x.view(), dy.view(), d.first.view(),
+                                  d.second.data());
+  return d;
+}
+reference::Result relu_of(reference::Result want) {
+  for (test::Exact& e : want) e.value = std::max(e.value, 0.0);
+  return want;
 }
 Tensor transposed(const Tensor& w) {
   Tensor t = Tensor::empty({w.shape()[1], w.shape()[0]});
@@ -132,16 +145,30 @@ TEST_CASE("the sparse triple is right for every batch and pattern") {
           test::require_close(sparse(m, values, x, nullptr), reference::sparse_linear(m, values, x, nullptr));
           test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
           test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
+          test::require_close(sparse(m, values, x, &bias, true),
+                              relu_of(reference::sparse_linear(m, values, x, &bias)));
+          if (b < kernels::sparse_plan_samples) continue;
+          const auto [dx, dw] = sparse_backward(m, values, x, dy);
+          test::require_close(dx, reference::sparse_linear_dx(m, values, dy));
+          test::require_close(dw, reference::sparse_linear_dw(m, dy, x));
         }
-    for (std::int64_t b : {16, 48, 129})  // several panels of rows and blocks of columns, thick and thin
-      for (double density : {0.6, 0.1, 0.01}) {
-        const Mask m = Mask::random(131, 203, density, rng);
-        INFO("batch " << b << ", density " << density);
-        const Tensor x = Tensor::normal({b, 203}, 0, 1, rng), dy = Tensor::normal({b, 131}, 0, 1, rng);
-        const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({131}, 0, 1, rng);
-        test::require_close(sparse(m, values, x, &bias), reference::sparse_linear(m, values, x, &bias));
+    // Several panels of rows and blocks of columns, thick and thin, and rows with more edges than are staged at a time.
+    for (std::int64_t b : {16, 48, 129})
+      for (const Mask& m :
+           {Mask::random(131, 203, 0.6, rng), Mask::random(131, 203, 0.1, rng), Mask::random(131, 203, 0.01, rng),
+            Mask::random(700, 5, 0.5, rng),
+            Mask::where(150, 2500, [](std::int64_t r, std::int64_t c) { return r == 70 || c == 2100; })}) {
+        INFO("batch " << b << ", mask " << m.shape() << ", edges " << m.nnz());
+        const Tensor x = Tensor::normal({b, m.cols()}, 0, 1, rng), dy = Tensor::normal({b, m.rows()}, 0, 1, rng);
+        const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({m.rows()}, 0, 1, rng);
+        const auto want = reference::sparse_linear(m, values, x, &bias);
+        test::require_close(sparse(m, values, x, &bias), want);
+        test::require_close(sparse(m, values, x, &bias, true), relu_of(want));
         test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
         test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
+        const auto [dx, dw] = sparse_backward(m, values, x, dy);
+        test::require_close(dx, reference::sparse_linear_dx(m, values, dy));
+        test::require_close(dw, reference::sparse_linear_dw(m, dy, x));
       }
     const Mask m = Mask::ones(2, 3);  // more samples than one float sum may have
     const Tensor x = Tensor::uniform({9001, 3}, 0, 1, rng), dy = Tensor::uniform({9001, 2}, 0, 1, rng);
@@ -185,8 +212,16 @@ TEST_CASE("products do not depend on the number of threads", "[threads]") {
     const Mask m = Mask::random(130, 300, 0.3, rng);
     const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng);
     const Tensor a = Tensor::normal({33, 3, 20, 30}, 0, 1, rng), b = Tensor::normal({33, 3, 30, 10}, 0, 1, rng);
-    return std::vector<Tensor>{gemm(x, w, &bias),   gemm(few, wide, nullptr),      gemm_with_transposed_weight(dy, w),
-                               gemm_t(dy, x),       sparse(m, values, x, &bias),   sparse_dx(m, values, dy),
-                               sparse_dw(m, dy, x), batched(a, b, {33, 3, 20, 10})};
+    const auto [dx, dw] = sparse_backward(m, values, x, dy);
+    return std::vector<Tensor>{dx,
+                               dw,
+                               gemm(x, w, &bias),
+                               gemm(few, wide, nullptr),
+                               gemm_with_transposed_weight(dy, w),
+                               gemm_t(dy, x),
+                               sparse(m, values, x, &bias),
+                               sparse_dx(m, values, dy),
+                               sparse_dw(m, dy, x),
+                               batched(a, b, {33, 3, 20, 10})};
   });
 }

@@ -31,13 +31,13 @@ struct Pending {
 /// Runs the rules from y down to nodes not older than `oldest`. Calls arrived(node, gradient) for every node with its
 /// whole gradient, newest first: all that uses a value is newer than the value, so what is newest has its sum complete.
 inline void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release,
-                      const std::function<void(Node&, const Var&)>& arrived) {
+                      const std::function<void(Node&, Var&)>& arrived) {
   if (!y.wants_grad()) return;
   std::map<std::uint64_t, Pending, std::greater<>, PoolAllocator<std::pair<const std::uint64_t, Pending>>> pending;
   pending.emplace(y.node()->order, Pending{y, std::move(dy)});
   Vars dx;
   while (!pending.empty()) {
-    const Pending newest = std::move(pending.begin()->second);
+    Pending newest = std::move(pending.begin()->second);
     pending.erase(pending.begin());
     Node& n = *newest.value.node();
     arrived(n, newest.gradient);
@@ -79,10 +79,10 @@ inline void backward(const Var& loss, BackwardOptions options = {}) {
         loss ? loss.shape() : Shape{0}, ")");
   check(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient (shape ", loss.shape(), ")");
   no_grad guard;
-  detail::pull_back(loss, Var(Tensor::ones(loss.shape())), 0, !options.keep_tape, [](Node& n, const Var& dx) {
+  detail::pull_back(loss, Var(Tensor::ones(loss.shape())), 0, !options.keep_tape, [](Node& n, Var& dx) {
     if (n.op != "leaf") return;
     if (!n.has_grad)
-      n.grad = dx.value();
+      n.grad = dx.node().use_count() == 1 ? std::move(dx.mutable_value()) : dx.value();  // nobody else's: no copy
     else
       on(n.grad.device(),
          [&](auto device) { kernels::add_into(device, dx.value().data(), n.grad.data(), n.grad.shape().storage()); });
@@ -114,7 +114,7 @@ inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {})
     ~Restore() { detail::tape_state.gradients = before; }
   } restore{before};
   Var seed = options.seed ? options.seed : Var(Tensor::ones(y.shape()));
-  detail::pull_back(y, std::move(seed), oldest, false, [&](Node& n, const Var& dx) {
+  detail::pull_back(y, std::move(seed), oldest, false, [&](Node& n, Var& dx) {
     for (std::size_t k = 0; k < x.size(); ++k)
       if (x[k].node().get() == &n) result[k] = dx;
   });

@@ -259,7 +259,7 @@ class Inputs {
 
 /// The result of an op: `value`, remembered with its inputs and rule if any input wants a gradient, or while a trace is
 /// made; else nothing but the value is kept.
-[[gnu::noinline]] inline Var record(std::string_view op, Tensor&& value, const Inputs& inputs,
+[[gnu::noinline]] inline Var record(std::string_view op, Tensor value, const Inputs& inputs,
                                     std::span<const Attribute> attributes, const NewRule& rule) {
   Var made(std::move(value));
   Node& y = *made.node();
@@ -274,8 +274,8 @@ class Inputs {
   if (y.wants_grad) rule.move_to(y.rule);
   return made;
 }
-inline Var record(std::string_view op, Tensor&& value, const Inputs& inputs,
-                  std::initializer_list<Attribute> attributes, const NewRule& rule) {
+inline Var record(std::string_view op, Tensor value, const Inputs& inputs, std::initializer_list<Attribute> attributes,
+                  const NewRule& rule) {
   return record(op, std::move(value), inputs, std::span(attributes.begin(), attributes.size()), rule);
 }
 

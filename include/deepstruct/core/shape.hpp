@@ -78,6 +78,13 @@ class Shape {
   int rank_ = 0;
 };
 
+/// `shape` with another extent `dim`.
+inline Shape with_extent(const Shape& shape, int dim, std::int64_t extent) {
+  std::array<std::int64_t, Shape::max_rank> extents{shape[0], shape[1], shape[2], shape[3]};
+  extents[dim] = extent;
+  return Shape(std::span<const std::int64_t>(extents.data(), static_cast<std::size_t>(shape.rank())));
+}
+
 /// Dimension `dim` counted from the end when negative; throws unless it names one of `rank` extents.
 inline int normalize_dim(int dim, int rank, const char* op) {
   check(dim >= -rank && dim < rank, op, ": dimension out of range (", dim, " of rank ", rank, ")");

@@ -45,24 +45,21 @@ struct csr_view {
   std::int64_t rows = 0, cols = 0, nnz = 0;
 };
 
-/// Up to four rows of one block of columns whose edges are walked together.
-struct row_group {
-  std::int32_t row[4];    // the last one again where there are fewer
-  std::int32_t first[4];  // position of each row's first edge in this block, in CSR order
-  std::int32_t col = 0;   // where the group's columns start in plan_view::col
-  std::uint16_t rows = 0;
-  std::uint16_t common = 0;  // edges every row has: column 4·k + j belongs to edge k of row j
-  std::uint16_t rest[4];     // further edges of row j, one row after the other
+/// One row in one block of columns: where its edges begin in CSR order, and how many there are.
+struct plan_row {
+  std::int32_t first, edges;
 };
 
 /// The order in which kernels walk a pattern with many samples: panels of rows, in them blocks of columns, in them
-/// groups of rows. Groups first_group[panel·blocks + block] to the next one belong to a block; its columns count from
-/// block·block_cols. The first block names every row, the others only rows with edges in them.
+/// the rows, in them the edges. `col` lists columns in this order, counted from the block's first one, so that they are
+/// one stream; `edge` lists edge ids and is null where the pattern's own order is that of the ids. Edges
+/// first[panel·blocks + block] to the next one belong to a block; its rows follow those of the block before.
 struct plan_view {
-  const row_group* group = nullptr;
-  const std::int32_t* first_group = nullptr;
+  const plan_row* row = nullptr;
+  const std::int32_t* first = nullptr;
   const std::uint16_t* col = nullptr;
-  std::int64_t panels = 0, blocks = 0, block_cols = 0;
+  const std::int32_t* edge = nullptr;
+  std::int64_t rows = 0, panel_rows = 0, panels = 0, blocks = 0, block_cols = 0;
 };
 
 /// A strided loop nest: up to 4 extents, innermost first, with one stride per operand and extent.

@@ -33,6 +33,8 @@ inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float
 // reduce: operands of `kept`: y, x; of `reduced`: x.
 template <class Op>  // y = Op over the reduced loops (add, maximum, minimum); in double beyond 4096 terms
 void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& reduced);
+// sums[c] = Σ_b dz[b, c] where dz = dy, or dy·[y > 0] if y is given: then dz, laid out as dy, is written too
+inline void column_sums(cpu, matrix_view<const float> dy, const float* y, float* dz, float* sums);
 // y = position of the greatest sign·x of n at distance `stride`, the first of equals, NaN first of all
 inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride,
                    float sign);
@@ -68,17 +70,23 @@ inline void gemm_batched(cpu, const float* a, const float* b, float* y, const ne
 
 // sparse: m by rows gives y, m by columns (Mask::csc) gives dx. The plan is that of m, or empty: then edges are walked
 // row by row. With a plan x and y are storage of whole vectors (16 samples and more).
-// y[b, r] = Σ_{(r, c) ∈ m} values[edge]·x[b, c] + bias[r]
+// y[b, r] = Σ_{(r, c) ∈ m} values[edge]·x[b, c] + bias[r], below 0 made 0 where relu
 inline void sparse_linear(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
-                          const float* bias, matrix_view<float> y);
+                          const float* bias, bool relu, matrix_view<float> y);
 // dw[e] = Σ_b dy[b, r]·x[b, c] of every edge e = (r, c); in double beyond 4096 samples
 inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const float> dy, matrix_view<const float> x,
                              float* dw);
+// dx[b, c] = Σ_{(r, c)} values[edge]·dy[b, r], and dw as above, in one pass; m and plan by columns, 16 to 4096 samples
+inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
+                                   matrix_view<const float> dy, matrix_view<float> dx, float* dw);
 
 // normalize
 // y = softmax of x (or its logarithm) over `terms` columns at distance `inner`
 inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::int64_t terms, std::int64_t inner,
                     bool logarithm);
+// dx = scale[b]·(exp(log_p) − [column is target[b]])
+inline void cross_entropy_dx(cpu, matrix_view<const float> log_p, const std::int32_t* target, const float* scale,
+                             matrix_view<float> dx);
 // y = (x − mean)·rstd·w + b per sample and group of columns; writes mean and rstd = 1/√(var + eps), [samples, groups]
 inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y,
                        matrix_view<float> mean, matrix_view<float> rstd, float eps);

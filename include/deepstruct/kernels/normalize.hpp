@@ -41,6 +41,15 @@ inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::
   });
 }
 
+inline void cross_entropy_dx(cpu, matrix_view<const float> log_p, const std::int32_t* target, const float* scale,
+                             matrix_view<float> dx) {
+  const auto body = simd::pick(&baseline::scaled_exp_lanes, &avx2::scaled_exp_lanes, &avx512::scaled_exp_lanes);
+  for_lane_blocks(dx.rows, dx.cols, [&](std::int64_t lane, std::int64_t lanes) {
+    body(log_p.data + lane, scale + lane, dx.data + lane, dx.cols, dx.ld, lanes);
+    for (std::int64_t b = lane; b < lane + lanes; ++b) dx.col(target[b])[b] -= scale[b];
+  });
+}
+
 inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y,
                        matrix_view<float> mean, matrix_view<float> rstd, float eps) {
   const auto body = simd::pick(&baseline::layer_norm_lanes, &avx2::layer_norm_lanes, &avx512::layer_norm_lanes);

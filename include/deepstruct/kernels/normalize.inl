@@ -20,6 +20,13 @@ inline void softmax_lanes(const float* x, float* y, std::int64_t terms, std::int
   }
 }
 
+/// dx = scale·exp(log_p) over `terms` rows, for up to `width` lanes.
+inline void scaled_exp_lanes(const float* log_p, const float* scale, float* dx, std::int64_t terms, std::int64_t step,
+                             std::int64_t lanes) {
+  const f32 by = load(scale);
+  for (std::int64_t k = 0; k < terms; ++k) store_part(dx + k * step, exp(load(log_p + k * step)) * by, lanes);
+}
+
 /// y = (x − mean)/√(var + eps)·w + b over `terms` consecutive rows, for up to `width` lanes; writes mean and 1/√(var +
 /// eps).
 inline void layer_norm_lanes(const float* x, const float* w, const float* b, float* y, float* mean, float* rstd,

@@ -3,95 +3,75 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "../core/view.hpp"
 
 namespace deepstruct::kernels {
 
-/// Owns what a plan_view shows: 2 bytes an edge and some 1 to 10 bytes more for its share of a group.
+/// Owns what a plan_view shows: 2 bytes an edge (6 of a transposed pattern) and 8 for every row of every block.
 class Plan {
  public:
-  /// Rows of a panel: what one thread takes. Enough to use every column of a block about 6 times at density 0.1 (128
-  /// rows are not faster), few enough that two threads share 300 rows evenly.
-  static constexpr std::int64_t panel_rows = 64;
+  /// Rows of a panel: what one thread takes. Wide panels read a block of columns, and of a transposed pattern the
+  /// values, less often: (64, 4096, 1024) backward, density 0.1, 42 % of the peak with 64 rows and 57 % with 256.
+  /// Eight panels are enough to keep threads evenly busy.
+  static std::int64_t panel_of(std::int64_t rows) { return std::clamp<std::int64_t>(rows / 8 / 64 * 64, 64, 256); }
+  /// Most columns of a block, so that the edges of a row in it fit a buffer on the stack.
+  static constexpr std::int64_t most_cols = 2048;
 
-  /// Columns of a block: 128 columns of 64 samples are the 32 KiB of an L1 cache. A pattern so thin that a row has
-  /// fewer than 3 edges in such a block is walked in one pass: loading and storing the sums would cost more than the
-  /// misses.
-  static std::int64_t block_of(std::int64_t rows, std::int64_t cols, std::int64_t nnz) {
-    const double density = static_cast<double>(nnz) / static_cast<double>(std::max<std::int64_t>(1, rows * cols));
-    const std::int64_t wanted = density < 0.03 ? 32768 : density < 0.15 ? 192 : 128;
-    return std::max<std::int64_t>(1, std::min(wanted, cols));
+  /// Columns of a block. 128 columns of 64 samples are the 32 KiB of an L1 cache; a thinner pattern takes wider blocks,
+  /// because loading and storing the sums of a row costs as much as 8 of its edges. (128, 1024, 1024), share of the
+  /// multiply-add peak, forward with 128 / 192 / 256 / all columns in a block: density 0.5: 72 / 65 / 55 / 46 %, 0.1:
+  /// 63 / 63 / 60 / 46 %, 0.05: 54 / 56 / 56 / 47 %, 0.01: 29 / 32 / 36 / 44 %. The backward pass has twice as much to
+  /// do with a loaded column and prefers 256 from density 0.3 down.
+  static std::int64_t block_of(csr_view m) {
+    const double density = static_cast<double>(m.nnz) / static_cast<double>(std::max<std::int64_t>(1, m.rows * m.cols));
+    const bool transposed = m.edge != nullptr;
+    const std::int64_t wanted = density < 0.03                ? most_cols
+                                : density < 0.08              ? 256
+                                : density < 0.15              ? (transposed ? 256 : 192)
+                                : density < 0.3 && transposed ? 256
+                                                              : 128;
+    return std::max<std::int64_t>(1, std::min(wanted, m.cols));
   }
 
   explicit Plan(csr_view m)
-      : panels_((m.rows + panel_rows - 1) / panel_rows),
-        block_cols_(block_of(m.rows, m.cols, m.nnz)),
+      : panel_rows_(panel_of(m.rows)),
+        panels_((m.rows + panel_rows_ - 1) / panel_rows_),
+        block_cols_(block_of(m)),
         blocks_(std::max<std::int64_t>(1, (m.cols + block_cols_ - 1) / block_cols_)),
-        first_group_(static_cast<std::size_t>(panels_ * blocks_) + 1),
-        col_(static_cast<std::size_t>(m.nnz)) {
+        rows_(m.rows) {
+    row_.reserve(static_cast<std::size_t>(rows_ * blocks_));
+    first_.reserve(static_cast<std::size_t>(panels_ * blocks_) + 1);
+    col_.reserve(static_cast<std::size_t>(m.nnz));
+    if (m.edge) edge_.reserve(static_cast<std::size_t>(m.nnz));
     std::vector<std::int32_t> next(m.start, m.start + m.rows);  // first edge of every row not yet planned
-    std::uint16_t* col = col_.data();
-    for (std::int64_t k = 0; k < panels_ * blocks_; ++k) {
-      col = add_block(m, next, k / blocks_ * panel_rows, k % blocks_, col);
-      first_group_[k + 1] = static_cast<std::int32_t>(groups_.size());
-    }
+    for (std::int64_t panel = 0; panel < rows_; panel += panel_rows_)
+      for (std::int64_t begin = 0; begin == 0 || begin < m.cols; begin += block_cols_) {
+        first_.push_back(static_cast<std::int32_t>(col_.size()));
+        for (std::int64_t r = panel; r < std::min(rows_, panel + panel_rows_); ++r) {
+          const std::int32_t first = next[r];
+          for (; next[r] < m.start[r + 1] && m.col[next[r]] < begin + block_cols_; ++next[r]) {
+            col_.push_back(static_cast<std::uint16_t>(m.col[next[r]] - begin));
+            if (m.edge) edge_.push_back(m.edge[next[r]]);
+          }
+          row_.push_back({first, next[r] - first});
+        }
+      }
+    first_.push_back(static_cast<std::int32_t>(col_.size()));
   }
 
-  plan_view view() const { return {groups_.data(), first_group_.data(), col_.data(), panels_, blocks_, block_cols_}; }
+  plan_view view() const {
+    return {row_.data(), first_.data(), col_.data(), edge_.empty() ? nullptr : edge_.data(), rows_, panel_rows_,
+            panels_,     blocks_,       block_cols_};
+  }
 
  private:
-  struct Row {
-    std::int32_t row, first, edges;
-  };
-
-  std::uint16_t* add_block(csr_view m, std::vector<std::int32_t>& next, std::int64_t begin, std::int64_t block,
-                           std::uint16_t* col) {
-    Row rows[panel_rows], sorted[panel_rows];
-    std::int64_t n = 0;
-    std::int32_t most = 0;
-    const std::int64_t last_col = (block + 1) * block_cols_;
-    for (std::int64_t r = begin; r < std::min(m.rows, begin + panel_rows); ++r) {
-      const std::int32_t first = next[r];
-      while (next[r] < m.start[r + 1] && m.col[next[r]] < last_col) ++next[r];
-      if (next[r] > first || block == 0) rows[n++] = {static_cast<std::int32_t>(r), first, next[r] - first};
-      most = std::max(most, next[r] - first);
-    }
-    // Rows of equal length side by side, longest first (a counting sort): little rest, and loops whose ends are
-    // predicted.
-    std::vector<std::int32_t> place(static_cast<std::size_t>(most) + 1);
-    for (std::int64_t k = 0; k < n; ++k) ++place[most - rows[k].edges];
-    std::int32_t sum = 0;
-    for (std::int32_t& p : place) sum += std::exchange(p, sum);
-    for (std::int64_t k = 0; k < n; ++k) sorted[place[most - rows[k].edges]++] = rows[k];
-    for (std::int64_t k = 0; k < n; k += 4) {
-      const std::int64_t there = std::min<std::int64_t>(4, n - k);
-      row_group& g = groups_.emplace_back();
-      g.col = static_cast<std::int32_t>(col - col_.data());
-      g.rows = static_cast<std::uint16_t>(there);
-      g.common = there == 4 ? static_cast<std::uint16_t>(sorted[k + 3].edges) : std::uint16_t{0};
-      for (std::int64_t j = 0; j < 4; ++j) {
-        const Row& row = sorted[k + std::min(j, there - 1)];
-        g.row[j] = row.row;
-        g.first[j] = row.first;
-        g.rest[j] = static_cast<std::uint16_t>(j < there ? row.edges - g.common : 0);
-        for (std::int32_t e = 0; e < g.common; ++e)
-          col[4 * e + j] = static_cast<std::uint16_t>(m.col[row.first + e] - block * block_cols_);
-      }
-      col += 4 * g.common;
-      for (std::int64_t j = 0; j < there; ++j)
-        for (std::int32_t e = g.common; e < g.common + g.rest[j]; ++e)
-          *col++ = static_cast<std::uint16_t>(m.col[g.first[j] + e] - block * block_cols_);
-    }
-    return col;
-  }
-
-  std::int64_t panels_, block_cols_, blocks_;
-  std::vector<row_group> groups_;
-  std::vector<std::int32_t> first_group_;
+  std::int64_t panel_rows_, panels_, block_cols_, blocks_, rows_;
+  std::vector<plan_row> row_;
+  std::vector<std::int32_t> first_;
   std::vector<std::uint16_t> col_;
+  std::vector<std::int32_t> edge_;
 };
 
 }  // namespace deepstruct::kernels

@@ -61,6 +61,13 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
   });
 }
 
+inline void column_sums(cpu, matrix_view<const float> dy, const float* y, float* dz, float* sums) {
+  const auto body = simd::pick(&baseline::column_sums, &avx2::column_sums, &avx512::column_sums);
+  const std::int64_t grain = elementwise_grain / std::max<std::int64_t>(1, dy.rows) / 4 * 4;
+  parallel_blocks(dy.cols, std::max<std::int64_t>(4, grain),
+                  [&](std::int64_t first, std::int64_t last) { body(dy, y, dz, sums, first, last); });
+}
+
 inline void argmax(cpu, const float* x, std::int32_t* y, const nest<2>& kept, std::int64_t n, std::int64_t stride,
                    float sign) {
   const std::int64_t run = kept.extent[0], runs = kept.extent[1] * kept.extent[2] * kept.extent[3];

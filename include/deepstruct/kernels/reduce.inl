@@ -49,3 +49,34 @@ inline void reduce_lanes(const float* x, const nest<1>& reduced, float* y, std::
     for (int k = 0; k < width; ++k) total[k] = scalar::combine(Op{}, total[k], static_cast<double>(part[k]));
   for (int k = 0; k < lanes; ++k) y[k] = static_cast<float>(total[k]);
 }
+
+/// sums[c] = Σ_b dz[b, c] of columns [first, last), with dz = dy, or dy where y > 0 and else 0, which is written then.
+/// Four columns are summed over lanes together; float32 within 4096 samples, double beyond.
+inline void column_sums(matrix_view<const float> dy, const float* y, float* dz, float* sums, std::int64_t first,
+                        std::int64_t last) {
+  for (std::int64_t c = first; c < last; c += 4) {
+    double total[4] = {};
+    const std::int64_t columns = last - c < 4 ? last - c : 4;
+    for (std::int64_t begin = 0; begin < dy.rows; begin += 4096) {
+      const std::int64_t end = dy.rows - begin < 4096 ? dy.rows : begin + 4096;
+      f32 sum[4] = {};
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        if (j >= columns) break;
+        const std::int64_t at = (c + j) * dy.ld;
+        for (std::int64_t s = begin; s < end; s += width) {
+          f32 v = load(dy.data + at + s);
+          if (y) {
+            v = load(y + at + s) > 0.0f ? v : f32{};
+            store_part(dz + at + s, v, dy.ld < 16 ? end - s : width);
+          }
+          if (end - s < width) v = as_float(bits(v) & first_lanes(end - s));
+          sum[j] += v;
+        }
+      }
+      const quad part = sum_lanes<width>(sum[0], sum[1], sum[2], sum[3]);
+      for (int j = 0; j < 4; ++j) total[j] += static_cast<double>(part[j]);
+    }
+    for (int j = 0; j < columns; ++j) sums[c + j] = static_cast<float>(total[j]);
+  }
+}

@@ -28,22 +28,30 @@ inline std::int64_t sparse_grain(csr_view m, std::int64_t samples) {
 }
 
 inline void sparse_linear(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
-                          const float* bias, matrix_view<float> y) {
+                          const float* bias, bool relu, matrix_view<float> y) {
   if (plan.panels == 0) {
     const auto body = simd::pick(&baseline::sparse_rows, &avx2::sparse_rows, &avx512::sparse_rows);
-    return parallel_blocks(m.rows, sparse_grain(m, x.rows),
-                           [&](std::int64_t first, std::int64_t last) { body(m, values, x, bias, y, first, last); });
+    return parallel_blocks(m.rows, sparse_grain(m, x.rows), [&](std::int64_t first, std::int64_t last) {
+      body(m, values, x, bias, relu, y, first, last);
+    });
   }
-  const auto body = simd::pick(&baseline::sparse_tile, &avx2::sparse_tile, &avx512::sparse_tile);
-  const std::int64_t tiles = (x.rows + 63) / 64, parts = tiles * plan.panels;
+  const auto body = simd::pick(&baseline::sparse_panel, &avx2::sparse_panel, &avx512::sparse_panel);
+  // A transposed pattern has its values brought into order panel by panel: not for every tile of samples anew.
+  const std::int64_t tile = plan.edge ? x.rows : 64, tiles = (x.rows + tile - 1) / tile, parts = tiles * plan.panels;
   parallel_blocks(parts, sparse_grain(m, x.rows) * parts / std::max<std::int64_t>(1, m.rows) + 1,
                   [&](std::int64_t first, std::int64_t last) {
                     for (std::int64_t part = first; part < last; ++part) {
-                      const std::int64_t lane = part % tiles * 64;
-                      body(m, plan, part / tiles, values, x.data + lane, x.ld, bias, y.data + lane, y.ld,
-                           std::min<std::int64_t>(64, x.rows - lane));
+                      const std::int64_t lane = part % tiles * tile;
+                      body(plan, part / tiles, values, x.data + lane, x.ld, bias, relu, y.data + lane, y.ld,
+                           std::min(tile, x.rows - lane));
                     }
                   });
+}
+
+/// Panels per part of a backward kernel: some 10 µs of work, at least two parts a thread where there are so many.
+inline std::int64_t sparse_panels(csr_view m, plan_view plan, std::int64_t samples) {
+  const std::int64_t least = sparse_grain(m, samples) / plan.panel_rows + 1;
+  return std::min(least, std::max<std::int64_t>(1, plan.panels / 2));
 }
 
 inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const float> dy, matrix_view<const float> x,
@@ -53,11 +61,19 @@ inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const 
     return parallel_blocks(m.rows, sparse_grain(m, x.rows),
                            [&](std::int64_t first, std::int64_t last) { body(m, dy, x, dw, first, last); });
   }
-  const auto body = simd::pick(&baseline::sparse_dots_panels, &avx2::sparse_dots_panels, &avx512::sparse_dots_panels);
-  // Two parts a thread, or fewer of some 10 µs: entries do not depend on it.
-  const std::int64_t least = sparse_grain(m, x.rows) / Plan::panel_rows + 1, even = plan.panels / (2 * num_threads());
-  parallel_blocks(plan.panels, std::max(least, even),
-                  [&](std::int64_t first, std::int64_t last) { body(m, plan, first, last, dy, x, dw); });
+  const auto body = simd::pick(&baseline::sparse_panel_dw, &avx2::sparse_panel_dw, &avx512::sparse_panel_dw);
+  parallel_blocks(plan.panels, sparse_panels(m, plan, x.rows), [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t panel = first; panel < last; ++panel) body(plan, panel, dy, x, dw);
+  });
+}
+
+inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
+                                   matrix_view<const float> dy, matrix_view<float> dx, float* dw) {
+  const auto body =
+      simd::pick(&baseline::sparse_panel_backward, &avx2::sparse_panel_backward, &avx512::sparse_panel_backward);
+  parallel_blocks(plan.panels, sparse_panels(m, plan, x.rows), [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t panel = first; panel < last; ++panel) body(plan, panel, values, x, dy, dx, dw);
+  });
 }
 
 }  // namespace deepstruct::kernels

@@ -1,65 +1,131 @@
 // Bodies of the sparse kernels: every layer is `for each edge: y[target] += w·x[source]`, lanes over samples.
 // Included once per instruction set.
 
-/// Vectors vectors of samples, at distance `step`, of one panel of rows: the sums of four rows stay in registers while
-/// their edges of a block of columns, which L1 holds, go by. Positions of columns are 2-byte loads, so that few loads
-/// feed addresses. Within a block the values of a transposed pattern lie close together too: looking them up is cheap.
+/// Vectors of samples that go through a block together. All of a row's sums stay in registers; what a CPU can load per
+/// cycle is the limit (one load a vector, two more an edge for weight and column), so four AVX-512 vectors reach 75 %
+/// of the multiply-add peak from L1.
+inline constexpr int sparse_vectors = width == 16 ? 4 : 8;
+
+/// Rows of one block of a panel: all of them, or a few whose edges fit a buffer.
+struct sparse_block {
+  const plan_row* row;
+  const std::uint16_t* col;
+  const std::int32_t* edge;
+  std::int64_t begin, rows;  ///< numbered within the pattern
+  bool first, last;          ///< of the blocks of its panel
+};
+inline sparse_block sparse_block_of(const plan_view& p, std::int64_t panel, std::int64_t block) {
+  const std::int64_t begin = panel * p.panel_rows, left = p.rows - begin,
+                     rows = left < p.panel_rows ? left : p.panel_rows, at = p.first[panel * p.blocks + block];
+  return {p.row + begin * p.blocks + block * rows,
+          p.col + at,
+          p.edge ? p.edge + at : nullptr,
+          begin,
+          rows,
+          block == 0,
+          block + 1 == p.blocks};
+}
+/// Takes rows with at most Plan::most_cols edges from the front of a block; `edges` tells how many.
+inline sparse_block sparse_take(sparse_block& rest, std::int64_t& edges) {
+  sparse_block part = rest;
+  part.rows = edges = 0;
+  while (part.rows < rest.rows && edges + rest.row[part.rows].edges <= Plan::most_cols)
+    edges += rest.row[part.rows++].edges;
+  rest.row += part.rows;
+  rest.col += edges;
+  rest.edge += edges;
+  rest.begin += part.rows;
+  rest.rows -= part.rows;
+  return part;
+}
+
+/// to[k] = values[edge[k]]: values in the order of the walk. Four at a time: 1.2x.
+inline void sparse_stage(const float* values, const std::int32_t* edge, std::int64_t n, float* to) {
+  std::int64_t k = 0;
+  for (; k + 4 <= n; k += 4) {
+    const float a = values[edge[k]], b = values[edge[k + 1]], c = values[edge[k + 2]], d = values[edge[k + 3]];
+    to[k] = a, to[k + 1] = b, to[k + 2] = c, to[k + 3] = d;
+  }
+  for (; k < n; ++k) to[k] = values[edge[k]];
+}
+/// values[edge[k]] = from[k].
+inline void sparse_unstage(const float* from, const std::int32_t* edge, std::int64_t n, float* values) {
+  std::int64_t k = 0;
+  for (; k + 4 <= n; k += 4) {
+    values[edge[k]] = from[k], values[edge[k + 1]] = from[k + 1];
+    values[edge[k + 2]] = from[k + 2], values[edge[k + 3]] = from[k + 3];
+  }
+  for (; k < n; ++k) values[edge[k]] = from[k];
+}
+
+/// y (+)= Σ w·x over the edges of a block for Vectors·width samples (or `width` ones, counted twice: step 0). The first
+/// block starts with the bias, the last one ends with ReLU where wanted.
 template <int Vectors>
-inline void sparse_panel(csr_view m, plan_view p, std::int64_t panel, const float* values, const float* x,
-                         std::int64_t ldx, const float* bias, float* y, std::int64_t ldy, std::int64_t step) {
-  const auto add = [&](f32 * sum, std::int64_t k, const float* from) __attribute__((always_inline)) {
-    const f32 w = splat(values[m.edge ? m.edge[k] : k]);
+inline void sparse_block_rows(sparse_block b, const float* values, bool walk_order, const float* x, std::int64_t ldx,
+                              const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t step) {
+  if constexpr (Vectors == sparse_vectors) step = width;
+  for (std::int64_t r = 0; r < b.rows; ++r, y += ldy) {
+    const std::int64_t n = b.row[r].edges;
+    if (n == 0 && !b.first && !b.last) continue;
+    f32 sum[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) sum[v] += w * load(from + v * step);
-  };
-  for (std::int64_t block = 0; block < p.blocks; ++block) {
-    const float* in = x + block * p.block_cols * ldx;
-    const row_group* last = p.group + p.first_group[panel * p.blocks + block + 1];
-    for (const row_group* g = p.group + p.first_group[panel * p.blocks + block]; g < last; ++g) {
-      f32 sum[4][Vectors];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j)
+    for (int v = 0; v < Vectors; ++v) sum[v] = b.first ? splat(bias ? bias[r] : 0.0f) : load(y + v * step);
+    const float* w = walk_order ? values : values + b.row[r].first;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const float* in = x + b.col[k] * ldx;
+      const f32 factor = splat(w[k]);
 #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v)
-          sum[j][v] = block > 0 ? load(y + g->row[j] * ldy + v * step) : splat(bias ? bias[g->row[j]] : 0.0f);
-      const std::uint16_t* col = p.col + g->col;
-      for (std::int64_t k = 0; k < g->common; ++k, col += 4) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) add(sum[j], g->first[j] + k, in + col[j] * ldx);
-      }
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j)
-#pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) store(y + g->row[j] * ldy + v * step, sum[j][v]);
-      for (int j = 0; j < g->rows; ++j) {  // what a row has beyond the shortest of the four
-        if (g->rest[j] == 0) continue;
-        float* to = y + g->row[j] * ldy;
-#pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) sum[0][v] = load(to + v * step);
-        for (std::int64_t k = 0; k < g->rest[j]; ++k) add(sum[0], g->first[j] + g->common + k, in + *col++ * ldx);
-#pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) store(to + v * step, sum[0][v]);
-      }
+      for (int v = 0; v < Vectors; ++v) sum[v] += factor * load(in + v * step);
     }
+    b.col += n;
+    if (walk_order) values += n;
+    if (relu && b.last) {
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) sum[v] = clamp_low(sum[v], 0.0f);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) store(y + v * step, sum[v]);
   }
 }
 
-/// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for the rows of a panel and `lanes` samples; x and y are storage of
-/// whole vectors. Where less than two are left, both are the same one.
-inline void sparse_tile(csr_view m, plan_view p, std::int64_t panel, const float* values, const float* x,
-                        std::int64_t ldx, const float* bias, float* y, std::int64_t ldy, std::int64_t lanes) {
+/// The same for any number of lanes; x and y are storage of whole vectors.
+inline void sparse_block_lanes(sparse_block b, const float* values, bool walk_order, const float* x, std::int64_t ldx,
+                               const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t lanes) {
+  constexpr int half = sparse_vectors / 2;
   std::int64_t lane = 0;
-  if constexpr (width == 16)  // 16 of 32 registers; the others have 16
-    for (; lanes - lane > 3 * width; lane += 4 * width)
-      sparse_panel<4>(m, p, panel, values, x + lane, ldx, bias, y + lane, ldy, width);
-  for (; lane < lanes; lane += 2 * width)
-    sparse_panel<2>(m, p, panel, values, x + lane, ldx, bias, y + lane, ldy, lanes - lane > width ? width : 0);
+  for (; lanes - lane > (sparse_vectors - 1) * width; lane += sparse_vectors * width)
+    sparse_block_rows<sparse_vectors>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, width);
+  for (; lanes - lane > (half - 1) * width; lane += half * width)
+    sparse_block_rows<half>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, width);
+  for (; lane < lanes; lane += width)
+    sparse_block_rows<half>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, 0);
+}
+
+/// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for the rows of a panel and `lanes` samples.
+inline void sparse_panel(plan_view p, std::int64_t panel, const float* values, const float* x, std::int64_t ldx,
+                         const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t lanes) {
+  for (std::int64_t block = 0; block < p.blocks; ++block) {
+    sparse_block rest = sparse_block_of(p, panel, block);
+    const float* in = x + block * p.block_cols * ldx;
+    if (!p.edge) {
+      sparse_block_lanes(rest, values, false, in, ldx, bias ? bias + rest.begin : nullptr, relu, y + rest.begin * ldy,
+                         ldy, lanes);
+      continue;
+    }
+    float staged[Plan::most_cols];
+    for (std::int64_t edges; rest.rows > 0;) {
+      const sparse_block part = sparse_take(rest, edges);
+      sparse_stage(values, part.edge, edges, staged);
+      sparse_block_lanes(part, staged, true, in, ldx, bias ? bias + part.begin : nullptr, relu, y + part.begin * ldy,
+                         ldy, lanes);
+    }
+  }
 }
 
 /// One vector of samples of one row. Edges go to four sums in turn: a single one would wait 4 cycles for every FMA
 /// (batch 1 to `width`: 3x slower).
 inline void sparse_row_narrow(csr_view m, const float* values, std::int64_t r, const float* x, std::int64_t ldx,
-                              float start, float* y, std::int64_t lanes) {
+                              float start, bool relu, float* y, std::int64_t lanes) {
   f32 sum[4] = {splat(start)};
   for (std::int32_t k = m.start[r]; k < m.start[r + 1]; k += 4) {
     const std::int32_t n = m.start[r + 1] - k < 4 ? m.start[r + 1] - k : 4;
@@ -70,15 +136,16 @@ inline void sparse_row_narrow(csr_view m, const float* values, std::int64_t r, c
       for (int j = 0; j < n; ++j) sum[0] += values[m.edge ? m.edge[k + j] : k + j] * load(x + m.col[k + j] * ldx);
     }
   }
-  store_part(y, (sum[0] + sum[1]) + (sum[2] + sum[3]), lanes);
+  const f32 all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  store_part(y, relu ? clamp_low(all, 0.0f) : all, lanes);
 }
 
 /// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for rows r in [first, last), for few samples.
-inline void sparse_rows(csr_view m, const float* values, matrix_view<const float> x, const float* bias,
+inline void sparse_rows(csr_view m, const float* values, matrix_view<const float> x, const float* bias, bool relu,
                         matrix_view<float> y, std::int64_t first, std::int64_t last) {
   for (std::int64_t lane = 0; lane < x.rows; lane += width)
     for (std::int64_t r = first; r < last; ++r)
-      sparse_row_narrow(m, values, r, x.data + lane, x.ld, bias ? bias[r] : 0.0f, y.col(r) + lane, x.rows - lane);
+      sparse_row_narrow(m, values, r, x.data + lane, x.ld, bias ? bias[r] : 0.0f, relu, y.col(r) + lane, x.rows - lane);
 }
 
 /// dw[e] = Σ_b dy[b, r]·x[b, c] for the edges of rows [first, last); float32 within 4096 samples, double beyond.
@@ -108,56 +175,99 @@ inline void sparse_dots(csr_view m, matrix_view<const float> dy, matrix_view<con
     }
 }
 
-/// dw[e] (+)= Σ dy[b, r]·x[b, c] over Vectors·width samples, or the `left` <= width ones of the last vector (Vectors
-/// 0), for the edges of a block: dy stays in registers for a whole row, four dot products are summed over lanes
-/// together.
-template <int Vectors>
-inline void sparse_dots_block(csr_view m, plan_view p, std::int64_t block, const float* dy, std::int64_t ldy,
-                              const float* x, std::int64_t ldx, std::int64_t left, bool first, float* dw) {
-  constexpr int most = Vectors > 0 ? Vectors : 1;
-  const i32 mask = first_lanes(left);
+/// dw (+)= Σ dy·x over Vectors·width samples of the edges of a block, in the order of the values, and with dx also
+/// dx (+)= w·dy: `own` is the side that a row has (kept in registers, x of a transposed pattern), `other` the side its
+/// edges lead to. A loaded column serves both sums, so this is bound by multiply-adds. Four edges' dot products are
+/// summed over lanes together. One vector alone may have less than `width` lanes.
+template <int Vectors, bool WithDx>
+inline void sparse_block_dots(sparse_block b, const float* w, const float* own, std::int64_t ldo, const float* other,
+                              std::int64_t ldx, std::int64_t lanes, bool add, float* dw, float* dx, std::int64_t ldd) {
+  const i32 mask = first_lanes(lanes);
   const auto get = [&](const float* from) __attribute__((always_inline)) {
-    return Vectors > 0 ? load(from) : load_masked(from, mask);
+    if constexpr (Vectors == 1)
+      return load_masked(from, mask);
+    else
+      return load(from);
   };
-  for (const row_group* g = p.group + p.first_group[block]; g < p.group + p.first_group[block + 1]; ++g)
-    for (int j = 0; j < g->rows; ++j) {
-      f32 own[most];
+  for (std::int64_t r = 0; r < b.rows; ++r, own += ldo, dx += ldd) {
+    const std::int64_t n = b.row[r].edges;
+    if (n == 0 && !(WithDx && b.first)) continue;
+    float* to = WithDx ? dw : dw + b.row[r].first;
+    f32 mine[Vectors], sum[Vectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < most; ++v) own[v] = get(dy + g->row[j] * ldy + v * width);
-      const std::int32_t end = g->first[j] + g->common + g->rest[j];
-      for (std::int32_t e = g->first[j]; e < end; e += 4) {
-        f32 sum[4];
+    for (int v = 0; v < Vectors; ++v) {
+      mine[v] = get(own + v * width);
+      if constexpr (WithDx) sum[v] = b.first ? f32{} : load(dx + v * width);
+    }
+    for (std::int64_t k = 0; k < n; k += 4) {
+      f32 dot[4] = {};
+      const std::int64_t left = n - k;
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) {
-          const float* in = x + m.col[e + q < end ? e + q : end - 1] * ldx;
-          sum[q] = own[0] * get(in);
+      for (int q = 0; q < 4; ++q) {
+        if (q > 0 && q >= left) break;
+        const float* from = other + b.col[k + q] * ldx;
+        const f32 factor = WithDx ? splat(w[k + q]) : f32{};
 #pragma GCC unroll 8
-          for (int v = 1; v < most; ++v) sum[q] += own[v] * get(in + v * width);
-        }
-        const quad dots = sum_lanes<width>(sum[0], sum[1], sum[2], sum[3]);
-        if (e + 4 <= end) {
-          quad* to = reinterpret_cast<quad*>(dw + e);
-          *to = first ? dots : *to + dots;
-        } else {
-          for (int q = 0; e + q < end; ++q) dw[e + q] = first ? dots[q] : dw[e + q] + dots[q];
+        for (int v = 0; v < Vectors; ++v) {
+          const f32 in = get(from + v * width);
+          if constexpr (WithDx) sum[v] += factor * in;
+          dot[q] = v == 0 ? in * mine[v] : dot[q] + in * mine[v];
         }
       }
+      const quad dots = sum_lanes<width>(dot[0], dot[1], dot[2], dot[3]);
+      if (left >= 4) {
+        quad* at = reinterpret_cast<quad*>(to + k);
+        *at = add ? *at + dots : dots;
+      } else {
+        for (int q = 0; q < left; ++q) to[k + q] = add ? to[k + q] + dots[q] : dots[q];
+      }
     }
+    b.col += n;
+    if constexpr (WithDx) {
+      w += n;
+      dw += n;
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) store(dx + v * width, sum[v]);
+    }
+  }
 }
 
-/// dw of the edges of panels [first, last) over all samples. A block of x stays in cache for all of them.
-inline void sparse_dots_panels(csr_view m, plan_view p, std::int64_t first, std::int64_t last,
-                               matrix_view<const float> dy, matrix_view<const float> x, float* dw) {
-  for (std::int64_t block = 0; block < p.blocks; ++block)
-    for (std::int64_t s = 0; s < x.rows;) {
-      const std::int64_t left = x.rows - s;
-      const int vectors = left >= 8 * width ? 8 : left >= 4 * width ? 4 : left >= 2 * width ? 2 : 0;
-      const auto body = vectors == 8   ? sparse_dots_block<8>
-                        : vectors == 4 ? sparse_dots_block<4>
-                        : vectors == 2 ? sparse_dots_block<2>
-                                       : sparse_dots_block<0>;
-      for (std::int64_t panel = first; panel < last; ++panel)
-        body(m, p, panel * p.blocks + block, dy.data + s, dy.ld, x.data + s, x.ld, left, s == 0, dw);
-      s += vectors > 0 ? vectors * width : width;
+/// dw of the edges of a panel over all samples.
+inline void sparse_panel_dw(plan_view p, std::int64_t panel, matrix_view<const float> dy, matrix_view<const float> x,
+                            float* dw) {
+  for (std::int64_t block = 0; block < p.blocks; ++block) {
+    const sparse_block b = sparse_block_of(p, panel, block);
+    const float *own = dy.col(b.begin), *other = x.col(block * p.block_cols);
+    std::int64_t s = 0;
+    for (; s + 4 * width <= x.rows; s += 4 * width)
+      sparse_block_dots<4, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, 0, s > 0, dw, nullptr, 0);
+    for (; s + 2 * width <= x.rows; s += 2 * width)
+      sparse_block_dots<2, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, 0, s > 0, dw, nullptr, 0);
+    for (; s < x.rows; s += width)
+      sparse_block_dots<1, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, x.rows - s, s > 0, dw, nullptr, 0);
+  }
+}
+
+/// dx of the features of a panel of the transposed pattern and dw of their edges, over all samples.
+inline void sparse_panel_backward(plan_view p, std::int64_t panel, const float* values, matrix_view<const float> x,
+                                  matrix_view<const float> dy, matrix_view<float> dx, float* dw) {
+  float w[Plan::most_cols], g[Plan::most_cols];
+  for (std::int64_t block = 0; block < p.blocks; ++block) {
+    const float* other = dy.col(block * p.block_cols);
+    sparse_block rest = sparse_block_of(p, panel, block);
+    for (std::int64_t edges; rest.rows > 0;) {
+      const sparse_block b = sparse_take(rest, edges);
+      sparse_stage(values, b.edge, edges, w);
+      const float* own = x.col(b.begin);
+      float* to = dx.col(b.begin);
+      std::int64_t s = 0;
+      for (; s + 4 * width <= x.rows; s += 4 * width)
+        sparse_block_dots<4, true>(b, w, own + s, x.ld, other + s, dy.ld, 0, s > 0, g, to + s, dx.ld);
+      for (; s + 2 * width <= x.rows; s += 2 * width)
+        sparse_block_dots<2, true>(b, w, own + s, x.ld, other + s, dy.ld, 0, s > 0, g, to + s, dx.ld);
+      for (; s < x.rows; s += width)
+        sparse_block_dots<1, true>(b, w, own + s, x.ld, other + s, dy.ld, x.rows - s, s > 0, g, to + s, dx.ld);
+      sparse_unstage(g, b.edge, edges, dw);
     }
+  }
 }

@@ -33,8 +33,16 @@ struct MaskedDeepFFN {
       : MaskedDeepFFN(Shape{size_input}, size_output, hidden, options, rng) {}
 
   Var operator()(const Var& x) const {
-    Var h = relu(layer_first(flatten(x, 1)));
-    for (const Hidden& part : layers_hidden) h = std::visit([&](const auto& module) { return module(h); }, part);
+    Var h = layer_first(flatten(x, 1), Activation::relu);
+    for (std::size_t k = 0; k < layers_hidden.size(); ++k) {
+      const auto* layer = std::get_if<MaskedLinearLayer>(&layers_hidden[k]);
+      if (layer && std::holds_alternative<ReLU>(layers_hidden[k + 1])) {  // in one pass
+        h = (*layer)(h, Activation::relu);
+        ++k;
+      } else {
+        h = std::visit([&](const auto& module) { return module(h); }, layers_hidden[k]);
+      }
+    }
     return layer_out(h);
   }
 

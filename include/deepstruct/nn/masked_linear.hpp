@@ -49,13 +49,15 @@ class MaskedLinearLayer {
   const MaskedLinearOptions& options() const { return options_; }
   bool packed() const { return options_.store == storage::packed; }
 
-  Var operator()(const Var& x) const {
+  /// The activation after the layer costs no pass of its own over the outputs where the layer runs sparse.
+  Var operator()(const Var& x, Activation after = Activation::none) const {
     if (options_.keep_layer_input) layer_input_ = x.value();
     const Var b = bias ? bias->var() : Var();
-    if (packed()) return sparse_linear(x, weight, std::get<Mask>(mask_), b);
-    if (const Mask* hard = std::get_if<Mask>(&mask_)) return masked_linear(x, weight, *hard, b);
-    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) return linear(x, mul(weight, *soft), b);
-    return linear(x, mul(weight, learnable_mask()), b);
+    if (packed()) return sparse_linear(x, weight, std::get<Mask>(mask_), b, after);
+    if (const Mask* hard = std::get_if<Mask>(&mask_)) return masked_linear(x, weight, *hard, b, after);
+    const Tensor* soft = std::get_if<Tensor>(&mask_);
+    const Var y = linear(x, mul(weight, soft ? Var(*soft) : learnable_mask()), b);
+    return after == Activation::relu ? relu(y) : y;
   }
 
   /// Which edges exist; of a soft mask those that are not 0.

@@ -31,9 +31,28 @@ namespace detail {
 
 /// What class numbers say, as numbers:  loss_i = −Σ_c share[i, c]·log_p[i, c], and what the mean divides by.
 struct ClassTargets {
-  Tensor share;      // [b, classes]
-  Tensor row;        // [b, 1], Σ_c share[i, c]
+  Indices target;    // [b], 0 where ignored
+  Tensor own;        // [b, 1], the share of the target; 0 where ignored
+  Tensor even;       // [b, classes], what label smoothing gives to every class beside that; else empty
   double total = 0;  // Σ weights of the targets
+
+  Tensor share(const Shape& x) const {
+    Tensor all = even.size() > 0 ? even : Tensor::zeros(x);
+    for (std::int64_t i = 0; i < x[0]; ++i) all(i, target(i)) += own(i, 0);
+    return all;
+  }
+  /// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
+  Tensor losses(const Tensor& log_p) const {
+    Tensor all = Tensor::empty(own.shape());
+    for (std::int64_t i = 0; i < own.shape()[0]; ++i) {
+      double loss = own(i, 0) == 0 ? 0 : -double{own(i, 0)} * double{log_p(i, target(i))};
+      if (even.size() > 0)
+        for (std::int64_t c = 0; c < log_p.shape()[1]; ++c)
+          if (even(i, c) != 0) loss -= double{even(i, c)} * double{log_p(i, c)};
+      all(i, 0) = static_cast<float>(loss);
+    }
+    return all;
+  }
 };
 inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> target,
                                   const ClassLossOptions& options) {
@@ -47,38 +66,31 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
         options.label_smoothing, ")");
   const auto weight = [&](std::int64_t c) { return options.weight ? options.weight.value()(c) : 1.0f; };
   const float even = options.label_smoothing / static_cast<float>(classes);
-  ClassTargets t{Tensor::zeros(x), Tensor::zeros({n, 1})};
+  ClassTargets t{Indices::zeros({n}), Tensor::zeros({n, 1}), even > 0 ? Tensor::zeros(x) : Tensor()};
   for (std::int64_t i = 0; i < n; ++i) {
     if (target[i] == options.ignore_index) continue;
     check(target[i] >= 0 && target[i] < classes, "cross_entropy: target is no class (", target[i], " of ", classes,
           " classes, sample ", i, ")");
-    if (even > 0)
-      for (std::int64_t c = 0; c < classes; ++c) t.row(i, 0) += t.share(i, c) = even * weight(c);
-    const float own = (1 - options.label_smoothing) * weight(target[i]);
-    t.share(i, target[i]) += own;
-    t.row(i, 0) += own;
+    t.target(i) = target[i];
+    t.own(i, 0) = (1 - options.label_smoothing) * weight(target[i]);
     t.total += double{weight(target[i])};
+    if (even > 0)
+      for (std::int64_t c = 0; c < classes; ++c) t.even(i, c) = even * weight(c);
   }
   return t;
 }
 
 /// [b, 1] → [b] or []
-inline Var reduced(const Var& losses, const ClassTargets& t, Reduction reduction) {
-  if (reduction == Reduction::none) return reshape(losses, {losses.size()});
-  const Var total = sum_to(losses, Shape{});
-  return reduction == Reduction::sum ? total : total * static_cast<float>(1 / t.total);
+inline Tensor reduced(const Tensor& losses, double divisor, Reduction reduction) {
+  if (reduction == Reduction::none) return reshape(losses, {losses.size()}).value();
+  double total = 0;
+  for (std::int64_t i = 0; i < losses.shape()[0]; ++i) total += double{losses(i, 0)};
+  return Tensor::scalar(static_cast<float>(total / divisor));
 }
-
-/// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
-inline Tensor shared_losses(const Tensor& log_p, const Tensor& share) {
-  Tensor losses = Tensor::empty({log_p.shape()[0], 1});
-  for (std::int64_t i = 0; i < log_p.shape()[0]; ++i) {
-    double loss = 0;
-    for (std::int64_t c = 0; c < log_p.shape()[1]; ++c)
-      if (share(i, c) != 0) loss -= double{share(i, c)} * double{log_p(i, c)};
-    losses(i, 0) = static_cast<float>(loss);
-  }
-  return losses;
+/// What the gradient of a reduced loss means for every sample: [b] or [] → [b, 1]
+inline Var spread(const Var& dy, std::int64_t n, float factor) {
+  if (dy.shape().rank() == 1) return reshape(dy, {n, 1});
+  return expand(factor == 1 ? dy : dy * factor, {n, 1});
 }
 
 }  // namespace detail
@@ -87,23 +99,38 @@ inline Tensor shared_losses(const Tensor& log_p, const Tensor& share) {
 /// no class.
 inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
   const auto t = detail::class_targets(log_p.shape(), target, options);
-  const Var losses = record("nll_loss", detail::shared_losses(log_p.value(), t.share), {log_p}, {},
-                            [share = t.share](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
-                              dx[0] = neg(mul(dy, share));
-                            });
-  return detail::reduced(losses, t, options.reduction);
+  const double divisor = options.reduction == Reduction::mean ? t.total : 1;
+  return record("nll_loss", detail::reduced(t.losses(log_p.value()), divisor, options.reduction), {log_p}, {},
+                [share = t.share(log_p.shape()), factor = static_cast<float>(1 / divisor)](
+                    const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
+                  dx[0] = neg(mul(detail::spread(dy, share.shape()[0], factor), share));
+                });
 }
 /// L = −ln softmax(x)[target], with dx = softmax(x) − target.   x [b, classes], target: b class numbers → [] (mean over
 /// the samples) or [b]. Throws on a target that is no class.
 inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
-  const auto t = detail::class_targets(x.shape(), target, options);
-  const Tensor log_p = detail::softmax_value(x.value(), 1, true);
-  const Var losses =
-      record("cross_entropy", detail::shared_losses(log_p, t.share), {x}, {},
-             [row = t.row, share = t.share](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-               dx[0] = mul(dy, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
-             });
-  return detail::reduced(losses, t, options.reduction);
+  auto t = detail::class_targets(x.shape(), target, options);
+  const double divisor = options.reduction == Reduction::mean ? t.total : 1;
+  Tensor log_p = detail::softmax_value(x.value(), 1, true);
+  Tensor loss = detail::reduced(t.losses(log_p), divisor, options.reduction);
+  return record("cross_entropy", std::move(loss), {x}, {},
+                [t = std::move(t), log_p = std::move(log_p), factor = static_cast<float>(1 / divisor)](
+                    const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  const Var g = detail::spread(dy, log_p.shape()[0], factor);
+                  if (!recording() && t.even.size() == 0) {
+                    Tensor out = Tensor::empty(log_p.shape());
+                    const Var scale = mul(g, t.own);
+                    on(out.device(), [&](auto device) {
+                      kernels::cross_entropy_dx(device, log_p.view(), t.target.data(), scale.value().data(),
+                                                out.view());
+                    });
+                    dx[0] = std::move(out);
+                    return;
+                  }
+                  const Tensor share = t.share(log_p.shape());
+                  const Var row = sum_to(share, t.own.shape());
+                  dx[0] = mul(g, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
+                });
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "cross_entropy: targets must be [batch] (", target.shape(), ")");

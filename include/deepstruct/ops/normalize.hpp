@@ -21,10 +21,11 @@ Var softmax_of_samples(const Var& x, int dim) {
   return record(Logarithm ? "log_softmax" : "softmax", softmax_value(x.value(), dim, Logarithm), {x},
                 {{"dim", std::int64_t{dim}}},
                 [dim](const Var& dy, const Var& y, std::span<const Var>, std::span<Var> dx) {
+                  const Shape kept = with_extent(y.shape(), dim, 1);
                   if constexpr (Logarithm)
-                    dx[0] = sub(dy, mul(exp(y), sum(dy, Over(dim, true))));
+                    dx[0] = sub(dy, mul(exp(y), sum_to(dy, kept)));
                   else
-                    dx[0] = mul(y, sub(dy, sum(mul(dy, y), Over(dim, true))));
+                    dx[0] = mul(y, sub(dy, sum_to(mul(dy, y), kept)));
                 });
 }
 template <bool Logarithm>
@@ -64,9 +65,8 @@ inline Var layer_norm_rstd(const Var& x, Tensor rstd, float eps) {
 
 /// Over the last extent.   x [b, …, terms], weight and bias [terms] or empty
 inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps) {
-  Extents extents(x.shape().extents().begin(), x.shape().extents().end());
-  extents.back() = 1;
-  Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty(Shape(extents)), rstd = Tensor::empty(mean.shape());
+  Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty(with_extent(x.shape(), x.shape().rank() - 1, 1)),
+         rstd = Tensor::empty(mean.shape());
   on(y.device(), [&](auto device) {
     kernels::layer_norm(device, x.value().view(), weight ? weight.value().data() : nullptr,
                         bias ? bias.value().data() : nullptr, y.view(), mean.view(), rstd.view(), eps);
