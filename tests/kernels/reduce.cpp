@@ -171,6 +171,59 @@ TEST_CASE("softmax and log-softmax along any extent, without overflow") {
   });
 }
 
+TEST_CASE("columns are summed, behind a ReLU where one is given") {
+  test::on_every_isa([] {
+    Rng rng(8);
+    for (std::int64_t n : {0, 1, 5, 15, 16, 17, 100, 5000})
+      for (std::int64_t columns : {0, 1, 4, 7}) {
+        INFO("samples " << n << ", columns " << columns);
+        const Tensor dy = Tensor::normal({n, columns}, 0, 1, rng), y = Tensor::normal({n, columns}, 0, 1, rng);
+        const auto behind = [&](std::int64_t b, std::int64_t c) { return y(b, c) > 0 ? double{dy(b, c)} : 0.0; };
+        Tensor sums = Tensor::empty({columns}), dz = Tensor::empty(dy.shape());
+        kernels::column_sums(cpu{}, dy.view(), nullptr, nullptr, sums.data());
+        test::require_close(sums, reference::each({columns}, [&](std::int64_t c, auto...) {
+                              test::Exact sum;
+                              for (std::int64_t b = 0; b < n; ++b) sum.add(double{dy(b, c)});
+                              return sum;
+                            }));
+        kernels::column_sums(cpu{}, dy.view(), y.data(), dz.data(), sums.data());
+        test::require_close(dz,
+                            reference::each(dy.shape(), [&](std::int64_t b, std::int64_t c,
+                                                            auto...) { return test::Exact(behind(b, c)); }),
+                            0);
+        test::require_close(sums, reference::each({columns}, [&](std::int64_t c, auto...) {
+                              test::Exact sum;
+                              for (std::int64_t b = 0; b < n; ++b) sum.add(behind(b, c));
+                              return sum;
+                            }));
+      }
+  });
+}
+
+TEST_CASE("cross entropy's derivative is softmax minus target") {
+  test::on_every_isa([] {
+    Rng rng(9);
+    for (std::int64_t n : test::sizes)
+      for (std::int64_t classes : {1, 3, 10}) {
+        const Tensor x = Tensor::normal({n, classes}, 0, 3, rng), scale = Tensor::normal({n, 1}, 0, 1, rng);
+        Indices target = Indices::zeros({n});
+        target.for_each([&](std::int64_t i, std::int32_t& t) { t = static_cast<std::int32_t>(i * 7 % classes); });
+        Tensor dx = Tensor::empty(x.shape()), log_p = Tensor::empty(x.shape());
+        kernels::softmax(cpu{}, x.view(), log_p.view(), classes, 1, true);
+        kernels::cross_entropy_dx(cpu{}, log_p.view(), target.data(), scale.data(), dx.view());
+        test::require_close(dx,
+                            reference::each(x.shape(),
+                                            [&](std::int64_t b, std::int64_t c, auto...) {
+                                              const double p = std::exp(double{log_p(b, c)}),
+                                                           t = target(b) == c ? 1 : 0;
+                                              return test::Exact(double{scale(b, 0)} * (p - t),
+                                                                 std::fabs(double{scale(b, 0)}) * (p + t), 2);
+                                            }),
+                            8);
+      }
+  });
+}
+
 TEST_CASE("layer norm, its statistics and its derivative") {
   test::on_every_isa([] {
     Rng rng(5);

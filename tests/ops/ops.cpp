@@ -323,6 +323,10 @@ TEST_CASE("gradients of products of matrices") {
       require_gradients([&](In x) { return sparse_linear(x[0], x[1], m, x[2]); }, {random(s, {}, 1), values, bias},
                         twice);
       require_gradients([&](In x) { return sparse_linear(x[0], x[1], m); }, {random(s, {}, 1), values}, once);
+      // Apart from the kink of ReLU: far above it or far below it, by the bias.
+      const Tensor far = Tensor::from({6}, {40, -40, 50, 60, -50, 45});
+      require_gradients([&](In x) { return sparse_linear(x[0], x[1], m, far + x[2], Activation::relu); },
+                        {random(s, {}, 1), values, bias}, once);
       require_gradients([&](In x) { return masked_linear(x[0], x[1], m, x[2]); }, {random(s, {}, 1), w, bias}, twice);
     }
   }
@@ -521,6 +525,37 @@ TEST_CASE("what stands behind a mask counts for nothing, whatever it is") {
       for (std::int64_t c = 0; c < 7; ++c)
         if (!m.contains(r, c)) REQUIRE(full.grad()(r, c) == 0);
   }
+}
+
+TEST_CASE("an activation in the same pass is the activation after it") {
+  Rng rng(3);
+  for (std::int64_t b : {1, 5, 16, 70}) {
+    const Mask m = Mask::random(40, 30, 0.3, rng);
+    const Var x = variable(Tensor::normal({b, 30}, 0, 1, rng)), bias = variable(Tensor::normal({40}, 0, 1, rng));
+    const Var values = variable(Tensor::normal({m.nnz()}, 0, 1, rng));
+    const Tensor up = Tensor::normal({b, 40}, 0, 1, rng);
+    const Var together = sparse_linear(x, values, m, bias, Activation::relu);
+    const Var apart = relu(sparse_linear(x, values, m, bias));
+    REQUIRE(together.value() == apart.value());
+    const auto of = [&](const Var& y) { return grad(y, {x, values, bias}, {.seed = up}); };
+    const Vars got = of(together), want = of(apart);
+    for (std::size_t k = 0; k < 3; ++k)
+      for (std::int64_t i = 0; i < want[k].size(); ++i)
+        REQUIRE(got[k].value().to_vector()[i] == Approx(want[k].value().to_vector()[i]).margin(1e-4));
+    // A trace shows the parts.
+    const auto steps =
+        trace_function([&](const Var& v) { return sparse_linear(v, values, m, bias, Activation::relu); }, x);
+    REQUIRE(steps.back().op == "relu");
+    for (std::int64_t i = 0; i < together.size(); ++i)  // its bias comes last: the sums are rounded otherwise
+      REQUIRE(steps.back().value.value().to_vector()[i] == Approx(together.value().to_vector()[i]).margin(1e-5));
+  }
+}
+
+TEST_CASE("sums over more than 4096 samples are made in double") {
+  Rng rng(4);
+  const Mask m = Mask::ones(2, 3);
+  const Tensor x = Tensor::uniform({9001, 3}, 0, 1, rng), dy = Tensor::uniform({9001, 2}, 0, 1, rng);
+  test::require_close(sparse_linear_dw(dy, x, m).value(), reference::sparse_linear_dw(m, dy, x), 1);
 }
 
 TEST_CASE("losses at their ends") {

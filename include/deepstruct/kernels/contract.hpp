@@ -68,12 +68,12 @@ inline void gemm_t(cpu, matrix_view<const float> a, matrix_view<const float> b, 
 inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms,
                          std::int64_t a_term, std::int64_t b_term);
 
-// sparse: m by rows gives y, m by columns (Mask::csc) gives dx. The plan is that of m, or empty: then edges are walked
-// row by row. With a plan x and y are storage of whole vectors (16 samples and more).
-// y[b, r] = Σ_{(r, c) ∈ m} values[edge]·x[b, c] + bias[r], below 0 made 0 where relu
+// sparse: m by rows gives y, m by columns (Mask::csc) gives dx; the plan is that of m.
+// y[b, r] = Σ_{(r, c) ∈ m} values[edge]·x[b, c] + bias[r], below 0 made 0 where relu. Without a plan edges are walked
+// row by row; with one x and y are storage of whole vectors (16 samples and more).
 inline void sparse_linear(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
                           const float* bias, bool relu, matrix_view<float> y);
-// dw[e] = Σ_b dy[b, r]·x[b, c] of every edge e = (r, c); in double beyond 4096 samples
+// dw[e] = Σ_b dy[b, r]·x[b, c] of every edge e = (r, c); at most 4096 samples
 inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const float> dy, matrix_view<const float> x,
                              float* dw);
 // dx[b, c] = Σ_{(r, c)} values[edge]·dy[b, r], and dw as above, in one pass; m and plan by columns, 16 to 4096 samples

@@ -60,10 +60,9 @@ inline void column_sums(matrix_view<const float> dy, const float* y, float* dz, 
     for (std::int64_t begin = 0; begin < dy.rows; begin += 4096) {
       const std::int64_t end = dy.rows - begin < 4096 ? dy.rows : begin + 4096;
       f32 sum[4] = {};
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        if (j >= columns) break;
+      for (int j = 0; j < columns; ++j) {
         const std::int64_t at = (c + j) * dy.ld;
+        f32 all{};
         for (std::int64_t s = begin; s < end; s += width) {
           f32 v = load(dy.data + at + s);
           if (y) {
@@ -71,8 +70,9 @@ inline void column_sums(matrix_view<const float> dy, const float* y, float* dz, 
             store_part(dz + at + s, v, dy.ld < 16 ? end - s : width);
           }
           if (end - s < width) v = as_float(bits(v) & first_lanes(end - s));
-          sum[j] += v;
+          all += v;
         }
+        sum[j] = all;
       }
       const quad part = sum_lanes<width>(sum[0], sum[1], sum[2], sum[3]);
       for (int j = 0; j < 4; ++j) total[j] += static_cast<double>(part[j]);

@@ -56,10 +56,9 @@ inline std::int64_t sparse_panels(csr_view m, plan_view plan, std::int64_t sampl
 
 inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const float> dy, matrix_view<const float> x,
                              float* dw) {
-  if (plan.panels == 0 || x.rows > 4096) {
-    const auto body = simd::pick(&baseline::sparse_dots, &avx2::sparse_dots, &avx512::sparse_dots);
-    return parallel_blocks(m.rows, sparse_grain(m, x.rows),
-                           [&](std::int64_t first, std::int64_t last) { body(m, dy, x, dw, first, last); });
+  if (x.rows == 0) {
+    std::fill_n(dw, m.nnz, 0.0f);
+    return;
   }
   const auto body = simd::pick(&baseline::sparse_panel_dw, &avx2::sparse_panel_dw, &avx512::sparse_panel_dw);
   parallel_blocks(plan.panels, sparse_panels(m, plan, x.rows), [&](std::int64_t first, std::int64_t last) {

@@ -4,7 +4,7 @@
 /// Vectors of samples that go through a block together. All of a row's sums stay in registers; what a CPU can load per
 /// cycle is the limit (one load a vector, two more an edge for weight and column), so four AVX-512 vectors reach 75 %
 /// of the multiply-add peak from L1.
-inline constexpr int sparse_vectors = width == 16 ? 4 : 8;
+inline constexpr int sparse_vectors = width == 8 ? 8 : 4;
 
 /// Rows of one block of a panel: all of them, or a few whose edges fit a buffer.
 struct sparse_block {
@@ -92,32 +92,32 @@ inline void sparse_block_rows(sparse_block b, const float* values, bool walk_ord
 inline void sparse_block_lanes(sparse_block b, const float* values, bool walk_order, const float* x, std::int64_t ldx,
                                const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t lanes) {
   constexpr int half = sparse_vectors / 2;
-  std::int64_t lane = 0;
-  for (; lanes - lane > (sparse_vectors - 1) * width; lane += sparse_vectors * width)
-    sparse_block_rows<sparse_vectors>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, width);
-  for (; lanes - lane > (half - 1) * width; lane += half * width)
-    sparse_block_rows<half>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, width);
-  for (; lane < lanes; lane += width)
-    sparse_block_rows<half>(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, 0);
+  for (std::int64_t lane = 0; lane < lanes;) {
+    const std::int64_t left = lanes - lane, step = left > (half - 1) * width ? width : 0;
+    const bool whole = left > (sparse_vectors - 1) * width;
+    (whole ? sparse_block_rows<sparse_vectors> : sparse_block_rows<half>)(b, values, walk_order, x + lane, ldx, bias,
+                                                                          relu, y + lane, ldy, step);
+    lane += whole ? sparse_vectors * width : step > 0 ? half * width : width;
+  }
 }
 
 /// y[b, r] = Σ_{edges (r, c)} w·x[b, c] + bias[r] for the rows of a panel and `lanes` samples.
 inline void sparse_panel(plan_view p, std::int64_t panel, const float* values, const float* x, std::int64_t ldx,
                          const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t lanes) {
+  float staged[Plan::most_cols];
   for (std::int64_t block = 0; block < p.blocks; ++block) {
-    sparse_block rest = sparse_block_of(p, panel, block);
     const float* in = x + block * p.block_cols * ldx;
-    if (!p.edge) {
-      sparse_block_lanes(rest, values, false, in, ldx, bias ? bias + rest.begin : nullptr, relu, y + rest.begin * ldy,
-                         ldy, lanes);
-      continue;
-    }
-    float staged[Plan::most_cols];
-    for (std::int64_t edges; rest.rows > 0;) {
-      const sparse_block part = sparse_take(rest, edges);
-      sparse_stage(values, part.edge, edges, staged);
-      sparse_block_lanes(part, staged, true, in, ldx, bias ? bias + part.begin : nullptr, relu, y + part.begin * ldy,
-                         ldy, lanes);
+    sparse_block rest = sparse_block_of(p, panel, block);
+    for (std::int64_t edges = 0; rest.rows > 0;) {
+      sparse_block part = rest;
+      if (p.edge) {
+        part = sparse_take(rest, edges);
+        sparse_stage(values, part.edge, edges, staged);
+      } else {
+        rest.rows = 0;
+      }
+      sparse_block_lanes(part, p.edge ? staged : values, p.edge != nullptr, in, ldx, bias ? bias + part.begin : nullptr,
+                         relu, y + part.begin * ldy, ldy, lanes);
     }
   }
 }
@@ -148,56 +148,29 @@ inline void sparse_rows(csr_view m, const float* values, matrix_view<const float
       sparse_row_narrow(m, values, r, x.data + lane, x.ld, bias ? bias[r] : 0.0f, relu, y.col(r) + lane, x.rows - lane);
 }
 
-/// dw[e] = Σ_b dy[b, r]·x[b, c] for the edges of rows [first, last); float32 within 4096 samples, double beyond.
-inline void sparse_dots(csr_view m, matrix_view<const float> dy, matrix_view<const float> x, float* dw,
-                        std::int64_t first, std::int64_t last) {
-  for (std::int64_t r = first; r < last; ++r)
-    for (std::int32_t e = m.start[r]; e < m.start[r + 1]; ++e) {
-      const float *left = dy.col(r), *right = x.col(m.col[e]);
-      double total = 0;
-      for (std::int64_t begin = 0; begin < x.rows; begin += 4096) {
-        const std::int64_t end = x.rows - begin < 4096 ? x.rows : begin + 4096;
-        f32 even{}, odd{};
-        std::int64_t s = begin;
-        for (; s + 2 * width <= end; s += 2 * width) {
-          even += load(left + s) * load(right + s);
-          odd += load(left + s + width) * load(right + s + width);
-        }
-        for (; s + width <= end; s += width) even += load(left + s) * load(right + s);
-        if (s < end) {
-          const i32 mask = first_lanes(end - s);
-          odd += load_masked(left + s, mask) * load_masked(right + s, mask);
-        }
-        even += odd;
-        total += static_cast<double>(lane_sum(reinterpret_cast<float*>(&even)));
-      }
-      dw[e] = static_cast<float>(total);
-    }
-}
-
-/// dw (+)= Σ dy·x over Vectors·width samples of the edges of a block, in the order of the values, and with dx also
-/// dx (+)= w·dy: `own` is the side that a row has (kept in registers, x of a transposed pattern), `other` the side its
-/// edges lead to. A loaded column serves both sums, so this is bound by multiply-adds. Four edges' dot products are
-/// summed over lanes together. One vector alone may have less than `width` lanes.
+/// dw (+)= Σ dy·x over the samples of the edges of a block, in the order of the values, and with dx also dx (+)= w·dy:
+/// `own` is the side that a row has (kept in registers, x of a transposed pattern), `other` the side its edges lead to.
+/// A loaded column serves both sums, so this is bound by multiply-adds. Four edges' dot products are summed over lanes
+/// together. Four whole vectors of samples, or two of which `lanes` lanes count: to mask them costs nothing, as other
+/// units than those of the multiply-adds do it. Of a single vector the second one is a shadow.
 template <int Vectors, bool WithDx>
 inline void sparse_block_dots(sparse_block b, const float* w, const float* own, std::int64_t ldo, const float* other,
                               std::int64_t ldx, std::int64_t lanes, bool add, float* dw, float* dx, std::int64_t ldd) {
-  const i32 mask = first_lanes(lanes);
-  const auto get = [&](const float* from) __attribute__((always_inline)) {
-    if constexpr (Vectors == 1)
-      return load_masked(from, mask);
-    else
-      return load(from);
+  constexpr bool whole = Vectors == 4;
+  const std::int64_t step = whole || lanes > width ? width : 0;
+  const i32 mask[2] = {first_lanes(lanes), first_lanes(lanes - width)};
+  const auto get = [&](const float* from, int v) __attribute__((always_inline)) {
+    return whole ? load(from + v * width) : load_masked(from + v * step, mask[v % 2]);
   };
   for (std::int64_t r = 0; r < b.rows; ++r, own += ldo, dx += ldd) {
     const std::int64_t n = b.row[r].edges;
     if (n == 0 && !(WithDx && b.first)) continue;
     float* to = WithDx ? dw : dw + b.row[r].first;
     f32 mine[Vectors], sum[Vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      mine[v] = get(own + v * width);
-      if constexpr (WithDx) sum[v] = b.first ? f32{} : load(dx + v * width);
+      mine[v] = get(own, v);
+      if constexpr (WithDx) sum[v] = b.first ? f32{} : load(dx + v * step);
     }
     for (std::int64_t k = 0; k < n; k += 4) {
       f32 dot[4] = {};
@@ -207,9 +180,9 @@ inline void sparse_block_dots(sparse_block b, const float* w, const float* own, 
         if (q > 0 && q >= left) break;
         const float* from = other + b.col[k + q] * ldx;
         const f32 factor = WithDx ? splat(w[k + q]) : f32{};
-#pragma GCC unroll 8
+#pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
-          const f32 in = get(from + v * width);
+          const f32 in = get(from, v);
           if constexpr (WithDx) sum[v] += factor * in;
           dot[q] = v == 0 ? in * mine[v] : dot[q] + in * mine[v];
         }
@@ -226,8 +199,8 @@ inline void sparse_block_dots(sparse_block b, const float* w, const float* own, 
     if constexpr (WithDx) {
       w += n;
       dw += n;
-#pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) store(dx + v * width, sum[v]);
+#pragma GCC unroll 4
+      for (int v = Vectors - 1; v >= 0; --v) store(dx + v * step, sum[v]);
     }
   }
 }
@@ -238,13 +211,12 @@ inline void sparse_panel_dw(plan_view p, std::int64_t panel, matrix_view<const f
   for (std::int64_t block = 0; block < p.blocks; ++block) {
     const sparse_block b = sparse_block_of(p, panel, block);
     const float *own = dy.col(b.begin), *other = x.col(block * p.block_cols);
-    std::int64_t s = 0;
-    for (; s + 4 * width <= x.rows; s += 4 * width)
-      sparse_block_dots<4, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, 0, s > 0, dw, nullptr, 0);
-    for (; s + 2 * width <= x.rows; s += 2 * width)
-      sparse_block_dots<2, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, 0, s > 0, dw, nullptr, 0);
-    for (; s < x.rows; s += width)
-      sparse_block_dots<1, false>(b, nullptr, own + s, dy.ld, other + s, x.ld, x.rows - s, s > 0, dw, nullptr, 0);
+    for (std::int64_t s = 0; s < x.rows;) {
+      const bool whole = x.rows - s >= 4 * width;
+      (whole ? sparse_block_dots<4, false> : sparse_block_dots<2, false>)(b, nullptr, own + s, dy.ld, other + s, x.ld,
+                                                                          x.rows - s, s > 0, dw, nullptr, 0);
+      s += whole ? 4 * width : 2 * width;
+    }
   }
 }
 
@@ -260,13 +232,12 @@ inline void sparse_panel_backward(plan_view p, std::int64_t panel, const float* 
       sparse_stage(values, b.edge, edges, w);
       const float* own = x.col(b.begin);
       float* to = dx.col(b.begin);
-      std::int64_t s = 0;
-      for (; s + 4 * width <= x.rows; s += 4 * width)
-        sparse_block_dots<4, true>(b, w, own + s, x.ld, other + s, dy.ld, 0, s > 0, g, to + s, dx.ld);
-      for (; s + 2 * width <= x.rows; s += 2 * width)
-        sparse_block_dots<2, true>(b, w, own + s, x.ld, other + s, dy.ld, 0, s > 0, g, to + s, dx.ld);
-      for (; s < x.rows; s += width)
-        sparse_block_dots<1, true>(b, w, own + s, x.ld, other + s, dy.ld, x.rows - s, s > 0, g, to + s, dx.ld);
+      for (std::int64_t s = 0; s < x.rows;) {
+        const bool whole = x.rows - s >= 4 * width;
+        (whole ? sparse_block_dots<4, true> : sparse_block_dots<2, true>)(b, w, own + s, x.ld, other + s, dy.ld,
+                                                                          x.rows - s, s > 0, g, to + s, dx.ld);
+        s += whole ? 4 * width : 2 * width;
+      }
       sparse_unstage(g, b.edge, edges, dw);
     }
   }

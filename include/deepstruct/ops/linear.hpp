@@ -156,10 +156,14 @@ Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask);
 
 namespace detail {
 
-/// How kernels walk the mask, or its transpose, with so many samples; few of them need no plan.
-inline plan_view plan_of(const Mask& mask, std::int64_t samples, bool by_columns = false) {
-  if (samples < kernels::sparse_plan_samples) return {};
+/// How kernels walk the mask, or its transpose.
+inline plan_view plan_of(const Mask& mask, bool by_columns = false) {
   return mask.kept(by_columns, [&] { return kernels::Plan(by_columns ? mask.csc() : mask.csr()); }).view();
+}
+
+/// The same, but nothing where so few samples need no plan.
+inline plan_view plan_of(const Mask& mask, std::int64_t samples, bool by_columns) {
+  return samples < kernels::sparse_plan_samples ? plan_view{} : plan_of(mask, by_columns);
 }
 
 /// dx[0] = dy W and dx[1] = dyᵀ x at the mask in one pass, for as many samples as the kernel takes; else nothing.
@@ -169,8 +173,8 @@ inline void sparse_linear_backward(const Var& dy, const Var& x, const Var& value
   if (samples < kernels::sparse_plan_samples || samples > 4096) return;
   Tensor to_x = Tensor::empty(x.shape()), to_values = Tensor::empty(values.shape());
   on(to_x.device(), [&](auto device) {
-    kernels::sparse_linear_backward(device, mask.csc(), plan_of(mask, samples, true), values.value().data(),
-                                    x.value().view(), dy.value().view(), to_x.view(), to_values.data());
+    kernels::sparse_linear_backward(device, mask.csc(), plan_of(mask, true), values.value().data(), x.value().view(),
+                                    dy.value().view(), to_x.view(), to_values.data());
   });
   dx[0] = std::move(to_x);
   dx[1] = std::move(to_values);
@@ -194,7 +198,7 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
   const Var rows = detail::as_rows(x, mask.cols(), "sparse_linear");
   Tensor y = Tensor::empty({rows.shape()[0], mask.rows()});
   on(y.device(), [&](auto device) {
-    kernels::sparse_linear(device, mask.csr(), detail::plan_of(mask, y.shape()[0]), values.value().data(),
+    kernels::sparse_linear(device, mask.csr(), detail::plan_of(mask, y.shape()[0], false), values.value().data(),
                            rows.value().view(), bias ? bias.value().data() : nullptr, relu_after, y.view());
   });
   const Var out = record("sparse_linear", std::move(y), {rows, values, bias}, {{"mask", mask}},
@@ -231,10 +235,23 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
         "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(),
         ")");
   Tensor dw = Tensor::empty({mask.nnz()});
-  on(dw.device(), [&](auto device) {
-    kernels::sparse_linear_dw(device, mask.csr(), detail::plan_of(mask, dy.shape()[0]), dy.value().view(),
-                              x.value().view(), dw.data());
-  });
+  const auto samples = [&](std::int64_t first, std::int64_t n) {
+    matrix_view<const float> up = dy.value().view(), in = x.value().view();
+    up.data += first, in.data += first;
+    up.rows = in.rows = n;
+    on(dw.device(),
+       [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), detail::plan_of(mask), up, in, dw.data()); });
+  };
+  const std::int64_t n = dy.shape()[0];
+  samples(0, std::min<std::int64_t>(n, 4096));
+  if (n > 4096) {  // longer sums in double
+    std::vector<double> total(dw.data(), dw.data() + dw.size());
+    for (std::int64_t first = 4096; first < n; first += 4096) {
+      samples(first, std::min<std::int64_t>(n - first, 4096));
+      for (std::int64_t e = 0; e < dw.size(); ++e) total[static_cast<std::size_t>(e)] += double{dw(e)};
+    }
+    for (std::int64_t e = 0; e < dw.size(); ++e) dw(e) = static_cast<float>(total[static_cast<std::size_t>(e)]);
+  }
   return record("sparse_linear_dw", std::move(dw), {dy, x}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   if (in[0].wants_grad()) dx[0] = sparse_linear(in[1], g, mask);

@@ -119,8 +119,9 @@ class BasicBatches {
     using value_type = BasicBatch<Y>;
     using difference_type = std::ptrdiff_t;
     explicit Iterator(BasicBatches& batches) : batches_(&batches) { batches_->load(0); }
-    const value_type& operator*() const { return batches_->batch_; }
-    const value_type* operator->() const { return &batches_->batch_; }
+    /// The batch; what is moved out of it is made anew by the next step.
+    value_type& operator*() const { return batches_->batch_; }
+    value_type* operator->() const { return &batches_->batch_; }
     Iterator& operator++() {
       batches_->load(++next_);
       return *this;

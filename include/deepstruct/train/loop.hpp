@@ -48,8 +48,8 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
   for (int epoch = 1; epoch <= options.epochs && !report.stopped; ++epoch) {
     Mean loss_mean, accuracy_mean;
     Progress progress{epoch, options.epochs, 0, epoch_batches.size(), 0, 0};
-    for (const auto& [x, y] : epoch_batches) {
-      const Var logits = model(x);
+    for (auto& [x, y] : epoch_batches) {
+      const Var logits = model(std::move(x));
       const Var loss = cross_entropy(logits, y);
       const double n = static_cast<double>(y.size());
       loss_mean.add(double{loss.item()}, n);
@@ -84,8 +84,8 @@ Evaluation evaluate(const M& model, const Dataset& data, std::int64_t batch_size
   set_training(quiet, false);
   no_grad guard;
   Mean loss_mean, accuracy_mean;
-  for (const auto& [x, y] : batches(data, batch_size)) {
-    const Var logits = quiet(x);
+  for (auto& [x, y] : batches(data, batch_size)) {
+    const Var logits = quiet(std::move(x));
     const double n = static_cast<double>(y.size());
     loss_mean.add(double{cross_entropy(logits, y).item()}, n);
     accuracy_mean.add(accuracy(logits.value(), y), n);
