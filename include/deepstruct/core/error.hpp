@@ -70,7 +70,7 @@ template <class... Parts>
 template <class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (!holds) [[unlikely]]
-    fail(parts...);
+    detail::fail_as<detail::Passed<Parts>...>(parts...);
 }
 
 }  // namespace deepstruct

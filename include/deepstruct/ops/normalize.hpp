@@ -47,11 +47,6 @@ namespace detail {
 
 Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps);
 
-/// Mean over the last extent, which stays as 1.
-inline Var mean_last(const Var& x, const Shape& kept) {
-  return sum_to(x, kept) * (1.0f / static_cast<float>(x.shape()[x.shape().rank() - 1]));
-}
-
 /// rstd = 1/√(var x + eps), already computed, as a value that can be differentiated:  dx = −dy·rstd²·n/terms with
 /// n = (x − mean)·rstd.   x [b, …, terms], rstd [b, …, 1]
 inline Var layer_norm_rstd(const Var& x, Tensor rstd, float eps) {
@@ -63,6 +58,14 @@ inline Var layer_norm_rstd(const Var& x, Tensor rstd, float eps) {
                 });
 }
 
+/// Layer norm of the last extent as the ops it is made of.
+inline Var layer_norm_parts(const Var& x, const Var& weight, const Var& bias, const Tensor& rstd, float eps) {
+  const Var mean = sum_to(x, rstd.shape()) * (1.0f / static_cast<float>(x.shape()[x.shape().rank() - 1]));
+  Var y = mul(sub(x, mean), layer_norm_rstd(x, rstd, eps));
+  if (weight) y = mul(y, weight);
+  return bias ? add(y, bias) : y;
+}
+
 /// Over the last extent.   x [b, …, terms], weight and bias [terms] or empty
 inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps) {
   Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty(with_extent(x.shape(), x.shape().rank() - 1, 1)),
@@ -71,31 +74,26 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
     kernels::layer_norm(device, x.value().view(), weight ? weight.value().data() : nullptr,
                         bias ? bias.value().data() : nullptr, y.view(), mean.view(), rstd.view(), eps);
   });
-  if (tape_state.trace) {
-    const Var n = mul(sub(x, mean_last(x, rstd.shape())), layer_norm_rstd(x, rstd, eps));
-    const Var scaled = weight ? mul(n, weight) : n;
-    return bias ? add(scaled, bias) : scaled;
-  }
+  if (tape_state.trace) return layer_norm_parts(x, weight, bias, rstd, eps);
   const bool has_weight = static_cast<bool>(weight), has_bias = static_cast<bool>(bias);
   return record(
       "layer_norm", std::move(y), {x, weight, bias}, {{"eps", double{eps}}},
       [eps, has_weight, has_bias, mean, rstd](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
         const Var w = has_weight ? in[1] : Var(), b = has_bias ? in.back() : Var();
-        const bool fused = !recording();
-        const Var n = w.wants_grad() || !fused ? layer_norm_last(in[0], {}, {}, eps) : Var();
-        if (in[0].wants_grad() && fused) {
+        if (recording()) {  // the derivative of its parts
+          const Vars d = grad(layer_norm_parts(in[0], w, b, rstd, eps), in, {.create_graph = true, .seed = dy});
+          for (std::size_t k = 0; k < d.size(); ++k) dx[k] = d[k];
+          return;
+        }
+        if (in[0].wants_grad()) {
           Tensor out = Tensor::empty(dy.shape());
           on(out.device(), [&](auto device) {
             kernels::layer_norm_dx(device, dy.value().view(), in[0].value().view(), w ? w.value().data() : nullptr,
                                    mean.view(), rstd.view(), out.view());
           });
           dx[0] = std::move(out);
-        } else if (in[0].wants_grad()) {  // rstd·(g − mean g − n·mean(g·n)) with g = dy·w
-          const Var g = w ? mul(dy, w) : dy;
-          const Var centred = sub(g, add(mean_last(g, rstd.shape()), mul(n, mean_last(mul(g, n), rstd.shape()))));
-          dx[0] = mul(layer_norm_rstd(in[0], rstd, eps), centred);
         }
-        if (w.wants_grad()) dx[1] = sum_to(mul(dy, n), w.shape());
+        if (w.wants_grad()) dx[1] = sum_to(mul(dy, layer_norm_last(in[0], {}, {}, eps)), w.shape());
         if (b.wants_grad()) dx.back() = sum_to(dy, b.shape());
       });
 }
