@@ -556,6 +556,11 @@ TEST_CASE("sums over more than 4096 samples are made in double") {
   const Mask m = Mask::ones(2, 3);
   const Tensor x = Tensor::uniform({9001, 3}, 0, 1, rng), dy = Tensor::uniform({9001, 2}, 0, 1, rng);
   test::require_close(sparse_linear_dw(dy, x, m).value(), reference::sparse_linear_dw(m, dy, x), 1);
+  const Var w = variable(Tensor::normal({2, 3}, 0, 1, rng));
+  test::require_close(grad(linear(x, w), {w}, {.seed = dy})[0].value(), reference::product_t(dy, x), 1);
+  const Tensor wide = Tensor::uniform({5, 9001}, 0, 1, rng), weight = Tensor::uniform({3, 9001}, 0, 1, rng);
+  const Tensor bias = Tensor::normal({3}, 0, 1, rng);
+  test::require_close(linear(wide, weight, bias).value(), reference::linear(wide, weight, &bias), 1);
 }
 
 TEST_CASE("losses at their ends") {

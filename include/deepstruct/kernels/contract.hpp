@@ -52,6 +52,8 @@ inline void gather(cpu, const float* x, const std::int32_t* index, float* y, con
 // dx[… + index·stride] += dy, in loop order
 inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* dx, const nest<3>& n,
                         std::int64_t stride);
+// y[c, b] = x[b, c]
+inline void transpose(cpu, matrix_view<const float> x, matrix_view<float> y);
 // values[e] = w(r, c) of every edge e = (r, c)
 inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* values);
 // w(r, c) = values[e] of every edge, 0 elsewhere
@@ -60,10 +62,8 @@ inline void place_edges(cpu, const float* values, csr_view mask, matrix_view<flo
 inline void remap(cpu, const float* x, const std::int32_t* index, float* y, std::int64_t n);
 
 // gemm
-// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o]
+// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o]; in float32, so of at most 4096 terms
 inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, const float* bias, matrix_view<float> y);
-// out(r, c) = Σ_b a[b, r]·b[b, c]; in double beyond 4096 samples
-inline void gemm_t(cpu, matrix_view<const float> a, matrix_view<const float> b, strided_view<float> out);
 // y = Σ_k a[… + k·a_term]·b[… + k·b_term] in double; operands: y, a, b
 inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms,
                          std::int64_t a_term, std::int64_t b_term);

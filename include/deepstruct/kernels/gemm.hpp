@@ -1,4 +1,4 @@
-// Dense matrix products on the CPU: gemm (lanes over samples), gemm_t (sums over samples), batched gemm.
+// Dense matrix products on the CPU: gemm (lanes over samples) and batched gemm.
 #pragma once
 
 #include "elementwise.hpp"
@@ -34,12 +34,6 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
   parallel_blocks(w.rows, grain(x.rows * x.cols), [&](std::int64_t o, std::int64_t end) {
     body(x, w.data + o * w.s0, w.s0, w.s1, end - o, bias ? bias + o : nullptr, y.data + o * y.ld, 1, y.ld);
   });
-}
-
-inline void gemm_t(cpu, matrix_view<const float> a, matrix_view<const float> b, strided_view<float> out) {
-  const auto body = simd::pick(&baseline::gemm_t, &avx2::gemm_t, &avx512::gemm_t);
-  const auto grain = 4 * std::max<std::int64_t>(1, (1 << 19) / std::max<std::int64_t>(1, 4 * a.rows * a.cols));
-  parallel_blocks(b.cols, grain, [&](std::int64_t first, std::int64_t last) { body(a, b, out, first, last); });
 }
 
 inline void gemm_batched(cpu, const float* a, const float* b, float* y, const nest<3>& n, std::int64_t terms,

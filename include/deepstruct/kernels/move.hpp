@@ -36,6 +36,19 @@ inline void reshape(cpu, matrix_view<const float> x, matrix_view<float> y) {
     }
 }
 
+inline void transpose(cpu, matrix_view<const float> x, matrix_view<float> y) {
+  constexpr std::int64_t tile = 16;  // rows and columns that are whole lines of both
+  const std::int64_t bands = std::max<std::int64_t>(1, elementwise_grain / tile / std::max<std::int64_t>(1, x.cols));
+  parallel_blocks(x.rows, tile * bands, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t b0 = first; b0 < last; b0 += tile)
+      for (std::int64_t c0 = 0; c0 < x.cols; c0 += tile) {
+        const std::int64_t b1 = std::min(last, b0 + tile), c1 = std::min(x.cols, c0 + tile);
+        for (std::int64_t b = b0; b < b1; ++b)
+          for (std::int64_t c = c0; c < c1; ++c) y.col(b)[c] = x.col(c)[b];
+      }
+  });
+}
+
 inline void gather(cpu, const float* x, const std::int32_t* index, float* y, const nest<3>& n, std::int64_t stride) {
   for_each_run(n, 0, n.extent[1] * n.extent[2] * n.extent[3], [&](const std::int64_t* at) {
     for (std::int64_t i = 0; i < n.extent[0]; ++i)

@@ -12,20 +12,42 @@ enum class Activation { none, relu };
 
 namespace detail {
 
+/// y = x wᵀ + bias with the terms of more than 4096 added in double.   x [b, in], w [out, in], bias [out] or null
+inline Tensor gemm(const Tensor& x, strided_view<const float> w, const float* bias) {
+  Tensor y = Tensor::empty({x.shape()[0], w.rows});
+  constexpr std::int64_t most = 4096;
+  const auto terms = [&](Tensor& to, std::int64_t first, const float* start) {
+    matrix_view<const float> some = x.view();
+    strided_view<const float> weight = w;
+    some.data += first * some.ld, weight.data += first * w.s1;
+    some.cols = weight.cols = std::min(w.cols - first, most);
+    on(to.device(), [&](auto device) { kernels::gemm(device, some, weight, start, to.view()); });
+  };
+  terms(y, 0, bias);
+  if (w.cols <= most) return y;
+  Tensor part = Tensor::empty(y.shape());
+  std::vector<double> total(y.data(), y.data() + y.shape().storage());
+  for (std::int64_t first = most; first < w.cols; first += most) {
+    terms(part, first, nullptr);
+    for (std::size_t k = 0; k < total.size(); ++k) total[k] += double{part.data()[k]};
+  }
+  for (std::size_t k = 0; k < total.size(); ++k) y.data()[k] = static_cast<float>(total[k]);
+  return y;
+}
+
 /// y = a·b of two matrices, either one (not both) transposed.
 ///   nn: [m, k]·[k, n]    nt: [m, k]·[n, k]ᵀ    tn: [k, m]ᵀ·[k, n]
 inline Var product(const Var& a, const Var& b, bool ta, bool tb) {
   const Shape &sa = a.shape(), &sb = b.shape();
-  const std::int64_t m = sa[ta ? 1 : 0], k = sa[ta ? 0 : 1], n = sb[tb ? 0 : 1];
+  const std::int64_t m = sa[ta ? 1 : 0], k = sa[ta ? 0 : 1];
   check(k == sb[tb ? 1 : 0], "matmul: inner extents differ (", sa, ta ? "ᵀ" : "", " and ", sb, tb ? "ᵀ)" : ")");
-  Tensor y = Tensor::empty({m, n});
-  on(y.device(), [&](auto device) {
-    strided_view<const float> w = b.value().view();
-    if (ta)
-      kernels::gemm_t(device, a.value().view(), b.value().view(), y.view());
-    else
-      kernels::gemm(device, a.value().view(), tb ? w : w.transposed(), nullptr, y.view());
-  });
+  Tensor across;  // lanes run over the first extent of what multiplies: a transposed a is laid out anew
+  if (ta) {
+    across = Tensor::empty({m, k});
+    on(across.device(), [&](auto device) { kernels::transpose(device, a.value().view(), across.view()); });
+  }
+  const strided_view<const float> w = b.value().view();
+  Tensor y = gemm(ta ? across : a.value(), tb ? w : w.transposed(), nullptr);
   return record("matmul", std::move(y), {a, b}, {{"transpose_a", std::int64_t{ta}}, {"transpose_b", std::int64_t{tb}}},
                 [ta, tb](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
                   if (x[0].wants_grad()) dx[0] = ta ? product(x[1], dy, false, true) : product(dy, x[1], false, !tb);
@@ -138,10 +160,7 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
     const Var y = detail::product(rows, weight, false, true);
     return detail::as_before(bias ? add(y, bias) : y, x.shape());
   }
-  Tensor y = Tensor::empty({rows.shape()[0], weight.shape()[0]});
-  on(y.device(), [&](auto device) {
-    kernels::gemm(device, rows.value().view(), weight.value().view(), bias.value().data(), y.view());
-  });
+  Tensor y = detail::gemm(rows.value(), weight.value().view(), bias.value().data());
   const Var out = record("linear", std::move(y), {rows, weight, bias}, {},
                          [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                            if (in[0].wants_grad()) dx[0] = detail::product(dy, in[1], false, false);
