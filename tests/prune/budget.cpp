@@ -113,3 +113,49 @@ TEST_CASE("a floor keeps the most salient weights of a layer") {
   REQUIRE(left(Left(4, 1.0f), absolute(4), {.exact = true, .keep_per_layer = 2}).size() == 2);
   require_error([] { left(ten, percentage(10), {.keep_per_layer = -1}); }, {"floor", "-1"});
 }
+
+TEST_CASE("selection finds what sorting finds, over many arrays at once") {
+  Rng rng(5);
+  for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{1}, {0, 3, 0}, {7, 100, 1}, {300000, 5}}) {
+    for (int kind = 0; kind < 4; ++kind) {  // spread out, many ties, signed, zeros of both signs
+      std::vector<Tensor> values;
+      std::vector<float> sorted;
+      for (std::int64_t n : lengths) {
+        values.push_back(Tensor::normal({n}, 0, 1, rng));
+        values.back().for_each([&](std::int64_t i, float& x) {
+          if (kind == 0) x = std::fabs(x);
+          if (kind == 1) x = std::round(std::fabs(x) * 2);
+          if (kind == 3) x = i % 3 == 0 ? 0.0f : i % 3 == 1 ? -0.0f : x;
+          sorted.push_back(x);
+        });
+      }
+      std::sort(sorted.begin(), sorted.end());
+      std::vector<std::span<const float>> parts;
+      for (const Tensor& t : values) parts.emplace_back(t.data(), static_cast<std::size_t>(t.size()));
+      const auto n = static_cast<std::int64_t>(sorted.size());
+      for (std::int64_t k : {std::int64_t{0}, n / 3, n / 2, n - 1}) {
+        INFO(n << " values of kind " << kind << ", rank " << k);
+        const detail::Selected at = detail::nth_smallest(parts, k);
+        const auto [low, high] = std::equal_range(sorted.begin(), sorted.end(), sorted[k]);
+        REQUIRE(at.value == sorted[k]);
+        REQUIRE(at.below == low - sorted.begin());
+        REQUIRE(at.equal == high - low);
+        REQUIRE(at.next == (high == sorted.end() ? infinity : *high));
+      }
+      double total = 0;
+      for (float s : sorted) total += double{s};
+      for (double share : {0.01, 0.5, 0.99}) {
+        if (kind > 1) continue;  // sums of negative values neither rise nor fall
+        double sum = 0;
+        std::size_t k = 0;
+        while (k < sorted.size() && (sum += double{sorted[k]}) <= share * total) ++k;
+        detail::Selected at;
+        if (k == sorted.size()) continue;
+        REQUIRE(detail::find_bucket(parts, share * total, at));
+        REQUIRE(at.value == sorted[k]);
+      }
+      detail::Selected at;
+      REQUIRE_FALSE(detail::find_bucket(parts, std::max(0.0, total) * 1.001 + 1, at));
+    }
+  }
+}

@@ -165,11 +165,16 @@ class Mask {
   template <class Keep>
   Mask filter(Keep&& keep) const {
     auto d = std::make_shared<Data>(rows(), cols());
+    Buffer<std::int32_t> kept(data_->col.size() + 1);
+    std::int32_t n = 0;
     for (std::int64_t r = 0; r < rows(); ++r) {
-      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e)
-        if (keep(e, r, static_cast<std::int64_t>(data_->col[e]))) d->col.push_back(data_->col[e]);
-      d->close_row(r);
+      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e) {
+        kept.data()[n] = data_->col[e];  // always written: whether it stays is nothing that a branch could predict
+        n += keep(e, r, static_cast<std::int64_t>(data_->col[e])) ? 1 : 0;
+      }
+      d->start[r + 1] = n;
     }
+    d->col.assign(kept.data(), kept.data() + n);
     return Mask(std::move(d));
   }
   /// A new mask with some edges more and some less; throws if an added edge exists, a removed one does not, or one is

@@ -65,6 +65,7 @@ inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* 
 }
 
 inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* values) {
+  if (mask.nnz == mask.rows * mask.cols) return transpose(cpu{}, w, {values, mask.cols, mask.rows, mask.cols});
   parallel_blocks(mask.rows, std::max<std::int64_t>(1, elementwise_grain / std::max<std::int64_t>(1, mask.cols)),
                   [&](std::int64_t first, std::int64_t last) {
                     for (std::int64_t r = first; r < last; ++r)
@@ -74,6 +75,7 @@ inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* va
 }
 
 inline void place_edges(cpu, const float* values, csr_view mask, matrix_view<float> w) {
+  if (mask.nnz == mask.rows * mask.cols) return transpose(cpu{}, {values, mask.cols, mask.rows, mask.cols}, w);
   std::fill_n(w.data, w.cols * w.ld, 0.0f);
   parallel_blocks(mask.rows, std::max<std::int64_t>(16, elementwise_grain / std::max<std::int64_t>(1, mask.cols)),
                   [&](std::int64_t first, std::int64_t last) {

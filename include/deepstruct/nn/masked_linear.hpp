@@ -145,7 +145,7 @@ class MaskedLinearLayer {
   }
 
   /// How much each weight matters: what set_saliency set, else |W|.   shape of the weight
-  Tensor saliency() const { return saliency_ ? *saliency_ : abs(detach(weight)).value(); }
+  Tensor saliency() const { return saliency_ ? *saliency_ : detail::map<kernels::fn::abs>(weight.value()); }
   /// Replaces the saliencies; may be negative, must have the shape of the weight.
   void set_saliency(Tensor s) {
     check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ",

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
+#include "select.hpp"
 
 namespace deepstruct {
 
@@ -36,48 +37,52 @@ inline Budget bucket(double s) {
 
 namespace detail {
 
+/// Where the ascending sum of all saliencies first exceeds the bound; false if it never does.
+inline bool find_bucket(Parts saliency, double bound, Selected& at) {
+  double total = 0;
+  for (std::span<const float> part : saliency)
+    for (float s : part) total += double{s};
+  if (!(total > bound)) return false;
+  at = select<true>(saliency, [bound](std::int64_t, double sum) { return sum > bound; });
+  return true;
+}
+
 /// The saliency below which the budget prunes, of a non-empty set; rounded to float32 as Python deepstruct compares it.
 /// Everything equal to the threshold stays.
-inline float threshold(std::vector<float> saliency, const Budget& budget) {
-  const auto n = static_cast<std::int64_t>(saliency.size());
-  const auto smallest = [&](std::int64_t k) {
-    std::nth_element(saliency.begin(), saliency.begin() + k, saliency.end());
-    return saliency[static_cast<std::size_t>(k)];
-  };
+inline float threshold(Parts saliency, const Budget& budget) {
+  const std::int64_t n = size_of(saliency);
   switch (budget.kind) {
     case Budget::Kind::percentage: {  // numpy.percentile with linear interpolation
       const double at = budget.value / 100 * static_cast<double>(n - 1);
       const auto k = static_cast<std::int64_t>(at);
       const double t = at - static_cast<double>(k);
-      const float a = smallest(k), b = k + 1 < n ? smallest(k + 1) : a;
+      const Selected low = nth_smallest(saliency, k);
+      // The value at k + 1; the last one is its own neighbour.
+      const float a = low.value, b = low.below + low.equal > k + 1 || k + 1 == n ? a : low.next;
       if (!std::isfinite(b - a)) return t > 0 ? b : a;  // infinite saliencies: ends of the scale
       const double step = double{b - a};
       return static_cast<float>(t < 0.5 ? double{a} + step * t : double{b} - step * (1 - t));
     }
     case Budget::Kind::absolute:
-      return smallest(std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18))));
+      return nth_smallest(saliency, std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18)))).value;
     case Budget::Kind::bucket:
       break;
   }
-  std::sort(saliency.begin(), saliency.end());
-  double total = 0;
-  for (float s : saliency)
-    if ((total += double{s}) > budget.value) return s;
-  return std::nextafter(saliency.back(), std::numeric_limits<float>::infinity());
+  Selected at;
+  if (find_bucket(saliency, budget.value, at)) return at.value;
+  return std::nextafter(nth_smallest(saliency, n - 1).value, std::numeric_limits<float>::infinity());
 }
 
-/// How many of n weights the budget prunes when exactly that many shall go.
-inline std::int64_t exact_count(std::vector<float> saliency, const Budget& budget) {
-  const auto n = static_cast<std::int64_t>(saliency.size());
+/// How many of the weights the budget prunes when exactly that many shall go.
+inline std::int64_t exact_count(Parts saliency, const Budget& budget) {
+  const std::int64_t n = size_of(saliency);
   if (budget.kind == Budget::Kind::percentage)
     return static_cast<std::int64_t>(std::nearbyint(budget.value / 100 * static_cast<double>(n)));
   if (budget.kind == Budget::Kind::absolute)
     return static_cast<std::int64_t>(std::min(budget.value, static_cast<double>(n)));
-  std::sort(saliency.begin(), saliency.end());
-  std::int64_t count = 0;
-  for (double total = 0; count < n && (total += double{saliency[static_cast<std::size_t>(count)]}) <= budget.value;)
-    ++count;
-  return count;
+  Selected at;
+  if (!find_bucket(saliency, budget.value, at)) return n;
+  return at.below + static_cast<std::int64_t>((budget.value - at.sum_below) / double{at.value});
 }
 
 }  // namespace detail

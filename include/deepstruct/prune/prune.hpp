@@ -1,7 +1,10 @@
 // Pruning by saliency: over the whole network or layer by layer, for a budget.
 #pragma once
 
+#include <atomic>
+#include <limits>
 #include <numeric>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -67,59 +70,89 @@ struct PruneLayer {
   std::string name;
   MaskedLinearLayer* layer;
   Mask mask;
-  std::vector<float> saliency;
+  Tensor saliency;  // [nnz]
+
+  std::span<const float> edges() const { return {saliency.data(), static_cast<std::size_t>(saliency.size())}; }
 };
 
 template <class M>
 std::vector<PruneLayer> prune_layers(M& model, const char* op) {
   std::vector<PruneLayer> layers;
   each<MaskedLinearLayer>(model, [&](const std::string& name, MaskedLinearLayer& layer) {
-    PruneLayer l{name, &layer, layer.mask(), {}};
-    const Tensor s = layer.saliency();
-    l.saliency.reserve(static_cast<std::size_t>(l.mask.nnz()));
-    l.mask.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
-      l.saliency.push_back(layer.packed() ? s(e) : s(r, c));
-      check(!std::isnan(l.saliency.back()), op, ": a saliency is NaN (", name, ", edge ", r, " <- ", c, ")");
+    no_grad guard;
+    const Mask mask = layer.mask();
+    Tensor s = layer.packed() ? layer.saliency() : pick_edges(layer.saliency(), mask).value();
+    PruneLayer l{name, &layer, mask, std::move(s)};
+    std::atomic<bool> nan = false;
+    parallel_blocks(l.saliency.size(), 1 << 17, [&](std::int64_t first, std::int64_t last) {
+      bool found = false;
+      for (std::int64_t e = first; e < last; ++e) found |= std::isnan(l.saliency.data()[e]);
+      if (found) nan = true;
     });
+    if (nan)
+      l.mask.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
+        check(!std::isnan(l.saliency(e)), op, ": a saliency is NaN (", name, ", edge ", r, " <- ", c, ")");
+      });
     layers.push_back(std::move(l));
   });
   check(!layers.empty(), op, ": the model has no masked layers (0)");
   return layers;
 }
 
+/// What goes: everything below a saliency, and the first `ties` edges equal to it.
+struct PruneLine {
+  float limit;
+  std::int64_t ties = 0;
+  bool removes(float s) {
+    if (s == limit) [[unlikely]]
+      return ties > 0 && ties-- > 0;
+    return s < limit;
+  }
+};
+
+/// The line below which exactly `count` of all edges lie.
+inline PruneLine exact_line(Parts saliency, std::int64_t count) {
+  if (count <= 0) return {-std::numeric_limits<float>::infinity()};
+  PruneLine line{nth_smallest(saliency, count - 1).value, count};
+  for (std::span<const float> part : saliency)
+    for (float s : part) line.ties -= s < line.limit;
+  return line;
+}
+
 /// Prunes a group of layers together; a group without any weight is left alone.
 inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const PruneOptions& options,
                         PruneReport& report) {
-  std::vector<float> all;
-  for (const PruneLayer& l : group) all.insert(all.end(), l.saliency.begin(), l.saliency.end());
-  std::vector<char> keep(all.size(), 1);
-  if (!all.empty() && options.exact) {
-    std::vector<std::int64_t> order(all.size());
-    std::iota(order.begin(), order.end(), 0);
-    const auto count = exact_count(all, budget);
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return all[a] < all[b]; });
-    for (std::int64_t k = 0; k < count; ++k) keep[order[k]] = 0;
-  } else if (!all.empty()) {
-    const float limit = threshold(all, budget);
-    for (std::size_t k = 0; k < all.size(); ++k) keep[k] = all[k] >= limit;
-  }
-  std::size_t offset = 0;
-  for (PruneLayer& l : group) {
-    const auto n = l.saliency.size();
-    const std::span<char> own(keep.data() + offset, n);
-    const auto floor = std::min<std::size_t>(n, static_cast<std::size_t>(options.keep_per_layer));
-    if (static_cast<std::size_t>(std::count(own.begin(), own.end(), 1)) < floor) {
-      std::vector<std::size_t> order(n);
-      std::iota(order.begin(), order.end(), std::size_t{0});
-      std::stable_sort(order.begin(), order.end(),
-                       [&](std::size_t a, std::size_t b) { return l.saliency[a] > l.saliency[b]; });
-      for (std::size_t k = 0; k < n; ++k) own[order[k]] = k < floor;
+  std::vector<std::span<const float>> all;
+  for (const PruneLayer& l : group) all.push_back(l.edges());
+  PruneLine line{-std::numeric_limits<float>::infinity()};
+  if (size_of(all) > 0)
+    line = options.exact ? exact_line(all, exact_count(all, budget)) : PruneLine{threshold(all, budget)};
+  std::vector<std::optional<Mask>> after(group.size());
+  const auto filter = [&](std::size_t k, PruneLine& by) {
+    const float* saliency = group[k].saliency.data();
+    after[k] =
+        group[k].mask.filter([&](std::int32_t e, std::int64_t, std::int64_t) { return !by.removes(saliency[e]); });
+  };
+  if (line.ties > 0)  // counted off in layer and edge order
+    for (std::size_t k = 0; k < group.size(); ++k) filter(k, line);
+  else
+    parallel_for(static_cast<std::int64_t>(group.size()), [&](std::int64_t k) {
+      PruneLine own = line;
+      filter(static_cast<std::size_t>(k), own);
+    });
+  for (std::size_t k = 0; k < group.size(); ++k) {
+    const PruneLayer& l = group[k];
+    const std::int64_t n = l.mask.nnz(), floor = std::min(n, options.keep_per_layer);
+    if (after[k]->nnz() < floor) {  // of equals the first ones stay here
+      const std::span<const float> saliency = l.edges();
+      const PruneLine own = exact_line(std::span(&saliency, 1), n - floor);
+      std::int64_t stay = std::count(saliency.begin(), saliency.end(), own.limit) - own.ties;
+      after[k] = l.mask.filter([&](std::int32_t e, std::int64_t, std::int64_t) {
+        return saliency[e] > own.limit || (saliency[e] == own.limit && stay > 0 && stay-- > 0);
+      });
     }
-    const Mask after = l.mask.filter(
-        [&](std::int32_t e, std::int64_t, std::int64_t) { return own[static_cast<std::size_t>(e)] != 0; });
-    report.layers.push_back({l.name, l.mask.nnz(), after.nnz()});
-    if (after.nnz() != l.mask.nnz()) l.layer->set_mask(after);
-    offset += n;
+    report.layers.push_back({l.name, n, after[k]->nnz()});
+    if (after[k]->nnz() != n) l.layer->set_mask(*after[k]);
   }
 }
 
