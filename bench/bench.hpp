@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <initializer_list>
 #include <iomanip>
 #include <iostream>
@@ -34,24 +35,46 @@ struct Timing {
   double spread = 0;  ///< median distance from the median
 };
 
-/// Calls f for warm_seconds (at least twice), then `repeats` times by the clock.
+/// Median and spread of single measurements.
+inline Timing timing_of(std::vector<double> us) {
+  Timing t{median(us), 0};
+  for (double& x : us) x = std::abs(x - t.median);
+  t.spread = median(us);
+  return t;
+}
+
+/// How long one call takes, in microseconds.
 template <class F>
-Timing measure(F&& f, int repeats, double warm_seconds = 0.2) {
-  using clock = std::chrono::steady_clock;
-  const auto since = [](clock::time_point start) {
-    return std::chrono::duration<double>(clock::now() - start).count();
-  };
-  const auto start = clock::now();
-  for (int k = 0; k < 2 || since(start) < warm_seconds; ++k) f();
+double microseconds(F&& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() * 1e6;
+}
+
+/// Calls f for warm_seconds (at least twice), then `repeats` times by the clock; calls shorter than `group_seconds` are
+/// timed in groups of that length.
+template <class F>
+Timing measure(F&& f, int repeats, double warm_seconds = 0.2, double group_seconds = 0) {
+  double warm = 0;
+  int calls = 0;
+  for (; calls < 2 || warm < warm_seconds * 1e6; ++calls) warm += microseconds(f);
+  const int group = std::max(1, static_cast<int>(group_seconds * 1e6 * calls / warm));
   std::vector<double> us(static_cast<std::size_t>(repeats));
-  for (double& t : us) {
-    const auto begin = clock::now();
-    f();
-    t = since(begin) * 1e6;
-  }
-  Timing result{median(us), 0};
-  for (double& t : us) t = std::abs(t - result.median);
-  result.spread = median(us);
+  for (double& t : us)
+    t = microseconds([&] {
+          for (int k = 0; k < group; ++k) f();
+        }) /
+        group;
+  return timing_of(us);
+}
+
+/// Medians of several functions that take turns, round by round.
+inline std::vector<Timing> take_turns(const std::vector<std::function<void()>>& runs, int rounds) {
+  std::vector<std::vector<double>> medians(runs.size());
+  for (int round = 0; round < rounds; ++round)
+    for (std::size_t k = 0; k < runs.size(); ++k) medians[k].push_back(measure(runs[k], 5, 0.005, 0.001).median);
+  std::vector<Timing> result;
+  for (const auto& m : medians) result.push_back(timing_of(m));
   return result;
 }
 
@@ -62,27 +85,41 @@ std::string text(T value) {
   return {digits, std::to_chars(digits, digits + sizeof digits, value).ptr};
 }
 
-/// One measured case. Peers write rows of their own with peer and peer_us; side_by_side.py joins both.
+/// One measured case of ours, or of a peer that runs in this process. Peers in Python write rows of their own;
+/// side_by_side.py joins them all.
 struct Row {
-  std::string name;   ///< what was timed: adam_step, layer_forward, …
-  std::string model;  ///< widths, such as 784-300-100-10
-  std::string storage;
+  std::string name;     ///< what was timed: layer_forward, adam_step, …
+  std::string model;    ///< widths, such as 784-300-100-10; empty for one layer
+  std::string storage;  ///< of a model's weights
   std::int64_t batch = 0;
+  std::int64_t in = 0, out = 0;  ///< of one layer
   double density = 1;
   int threads = 1;
-  Timing ours;
-  double max_abs_err = 0;  ///< against the reference
+  Timing time;
+  double percent_of_peak = 0;  ///< useful multiply-adds against the measured ceiling; 0: not asked
+  double max_abs_err = 0;      ///< against the reference
+  std::string peer = {};       ///< whose time it is; empty: ours
 };
 
 /// The rows as a JSON array, one row a line.
 inline void write_json(const std::string& path, const std::vector<Row>& rows) {
   std::ofstream out(path);
   out << "[";
-  for (const Row& r : rows)
-    out << (&r == rows.data() ? "\n" : ",\n") << R"({"case": ")" << r.name << R"(", "model": ")" << r.model
-        << R"(", "storage": ")" << r.storage << R"(", "batch": )" << r.batch << R"(, "density": )" << text(r.density)
-        << R"(, "threads": )" << r.threads << R"(, "ours_us": )" << text(r.ours.median) << R"(, "ours_spread_us": )"
-        << text(r.ours.spread) << R"(, "max_abs_err": )" << text(r.max_abs_err) << "}";
+  for (const Row& r : rows) {
+    out << (&r == rows.data() ? "\n" : ",\n") << R"({"case": ")" << r.name << R"(", "batch": )" << r.batch
+        << R"(, "density": )" << text(r.density) << R"(, "threads": )" << r.threads;
+    if (r.model.empty())
+      out << R"(, "in": )" << r.in << R"(, "out": )" << r.out;
+    else
+      out << R"(, "model": ")" << r.model << '"';
+    if (!r.storage.empty()) out << R"(, "storage": ")" << r.storage << '"';
+    const std::string who = r.peer.empty() ? "ours" : "peer";
+    if (!r.peer.empty()) out << R"(, "peer": ")" << r.peer << '"';
+    out << ", \"" << who << R"(_us": )" << text(r.time.median) << ", \"" << who << R"(_spread_us": )"
+        << text(r.time.spread) << R"(, "max_abs_err": )" << text(r.max_abs_err);
+    if (r.percent_of_peak > 0) out << R"(, "percent_of_peak": )" << text(r.percent_of_peak);
+    out << "}";
+  }
   out << "\n]\n";
   out.close();
   deepstruct::check(!out.fail(), "bench: cannot write ", path);
@@ -90,12 +127,17 @@ inline void write_json(const std::string& path, const std::vector<Row>& rows) {
 
 /// The rows for people.
 inline void print(std::ostream& out, const std::vector<Row>& rows) {
-  out << "case        model             storage  batch  density  threads   ours_us  spread  max_abs_err\n"
+  out << "case            shape             storage  batch  density  threads  who                      us  spread  % "
+         "of "
+         "peak    error\n"
       << std::fixed;
   for (const Row& r : rows)
-    out << std::left << std::setw(12) << r.name << std::setw(18) << r.model << std::setw(9) << r.storage << std::right
-        << std::setw(5) << r.batch << std::setw(9) << text(r.density) << std::setw(9) << r.threads
-        << std::setprecision(1) << std::setw(10) << r.ours.median << std::setw(8) << r.ours.spread << std::setw(13)
+    out << std::left << std::setw(16) << r.name << std::setw(18)
+        << (r.model.empty() ? std::to_string(r.in) + " -> " + std::to_string(r.out) : r.model) << std::setw(9)
+        << r.storage << std::right << std::setw(5) << r.batch << std::setw(9) << text(r.density) << std::setw(9)
+        << r.threads << "  " << std::left << std::setw(16) << (r.peer.empty() ? "deepstruct" : r.peer) << std::right
+        << std::setprecision(1) << std::setw(11) << r.time.median << std::setw(8) << r.time.spread
+        << std::setprecision(0) << std::setw(11) << r.percent_of_peak << std::setprecision(1) << std::setw(9)
         << std::scientific << r.max_abs_err << std::fixed << "\n";
 }
 

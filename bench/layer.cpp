@@ -3,7 +3,6 @@
 // Every result is checked against a reference in double before anything is timed; then all take turns, round by round.
 #include <deepstruct/deepstruct.hpp>
 
-#include <functional>
 #include <numeric>
 
 #include "bench.hpp"
@@ -18,17 +17,8 @@ namespace {
 struct Sizes {
   std::int64_t batch, in, out;
 };
-constexpr Sizes all_sizes[] = {{128, 784, 300}, {128, 1024, 1024}, {256, 2048, 2048}, {64, 4096, 1024}, {32, 256, 256}};
-
-/// One comparison: what ours and a peer took for the same case.
-struct Result {
-  std::string name, peer;
-  Sizes sizes;
-  double density;
-  int threads;
-  double ours_us, ours_spread_us, peer_us, percent_of_peak, error;
-  double ratio() const { return peer_us / ours_us; }
-};
+constexpr Sizes all_sizes[] = {{128, 784, 300},  {128, 1024, 1024}, {256, 2048, 2048},
+                               {64, 4096, 1024}, {32, 256, 256},    {1, 1024, 1024}};
 
 /// Matrices as other libraries want them.
 std::vector<float> batch_major(const Tensor& t) {
@@ -76,23 +66,16 @@ double error_of(const char* who, const std::vector<double>& want, Get&& get) {
   return error;
 }
 
-/// Medians of several functions that take turns.
-std::vector<bench::Timing> take_turns(const std::vector<std::function<void()>>& runs, int rounds) {
-  std::vector<std::vector<double>> medians(runs.size());
-  for (int round = 0; round < rounds; ++round)
-    for (std::size_t k = 0; k < runs.size(); ++k) medians[k].push_back(bench::measure(runs[k], 5, 0.005).median);
-  std::vector<bench::Timing> result;
-  for (auto& m : medians) {
-    bench::Timing t{bench::median(m), 0};
-    for (double& x : m) x = std::abs(x - t.median);
-    t.spread = bench::median(m);
-    result.push_back(t);
-  }
-  return result;
+/// dx and dw as backward() makes them.
+std::array<Var, 2> backward_pass(const Var& dy, const Var& x, const Var& values, const Mask& mask) {
+  std::array<Var, 2> dx;
+  detail::sparse_linear_backward(dy, x, values, mask, dx);
+  if (!dx[0]) dx = {sparse_linear_dx(dy, values, mask), sparse_linear_dw(dy, x, mask)};
+  return dx;
 }
 
 void run_case(Sizes s, double density, int threads, int rounds, double peak, const bench::OpenBlas& blas,
-              std::vector<Result>& results) {
+              std::vector<bench::Row>& rows) {
   no_grad guard;
   Rng rng(1);
   const float bound = static_cast<float>(1 / std::sqrt(static_cast<double>(s.in) * density));
@@ -101,8 +84,9 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
   const Var x(Tensor::normal({s.batch, s.in}, 0, 1, rng)), dy(Tensor::normal({s.batch, s.out}, 0, 1, rng));
   const Reference want = reference(mask, values.value(), x.value(), dy.value());
 
-  const Tensor y = sparse_linear(x, values, mask).value(), dx = sparse_linear_dx(dy, values, mask).value(),
-               dw = sparse_linear_dw(dy, x, mask).value();
+  const Tensor y = sparse_linear(x, values, mask).value();
+  const auto d = backward_pass(dy, x, values, mask);
+  const Tensor &dx = d[0].value(), &dw = d[1].value();
   const auto at = [&](const Tensor& t) { return [&](std::int64_t k) { return t(k % s.batch, k / s.batch); }; };
   const double forward_error = error_of("sparse_linear", want.y, at(y));
   const double backward_error = std::max(error_of("sparse_linear_dx", want.dx, at(dx)),
@@ -117,19 +101,21 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
   error_of("eigen", want.dx, [&](std::int64_t k) { return eigen.dx(k % s.batch, k / s.batch); });
   error_of("eigen", want.dw, [&](std::int64_t k) { return eigen.dw(k); });
 
-  std::vector<std::string> peers{"eigen_sparse"};
+  std::vector<std::string> peers{"", "eigen_sparse"};
   std::vector<std::function<void()>> forward{[&] { sparse_linear(x, values, mask); }, [&] { eigen.forward(); }};
-  std::vector<std::function<void()>> backward{
-      [&] { sparse_linear_dx(dy, values, mask), sparse_linear_dw(dy, x, mask); }, [&] { eigen.backward(); }};
+  std::vector<std::function<void()>> backward{[&] { backward_pass(dy, x, values, mask); }, [&] { eigen.backward(); }};
 
   const auto xb = batch_major(x.value()), dyb = batch_major(dy.value());
   const auto wb = batch_major(place_edges(values, mask).value());
   std::vector<float> yb(dyb.size()), dxb(xb.size()), dwb(wb.size());
   const int batch = static_cast<int>(s.batch), in = static_cast<int>(s.in), out = static_cast<int>(s.out);
   if (blas) {
-    peers.push_back("openblas_sgemm");
+    peers.push_back(batch == 1 ? "openblas_sgemv" : "openblas_sgemm");
     blas.set_threads(threads);
-    forward.push_back([&] { blas(false, true, batch, out, in, xb.data(), wb.data(), yb.data()); });
+    if (batch == 1)
+      forward.push_back([&] { blas.times_vector(out, in, wb.data(), xb.data(), yb.data()); });
+    else
+      forward.push_back([&] { blas(false, true, batch, out, in, xb.data(), wb.data(), yb.data()); });
     backward.push_back([&] {
       blas(false, false, batch, in, out, dyb.data(), wb.data(), dxb.data());
       blas(true, false, out, in, batch, dyb.data(), xb.data(), dwb.data());
@@ -140,65 +126,39 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
     error_of("openblas", want.dx, [&](std::int64_t k) { return dxb[k % s.batch * s.in + k / s.batch]; });
   }
 
-  const auto f = take_turns(forward, rounds), b = take_turns(backward, rounds);
   const double flops = 2e-3 * static_cast<double>(mask.nnz() * s.batch);  // GFLOP/s · µs of one product
-  for (std::size_t k = 0; k < peers.size(); ++k) {
-    const auto add = [&](const char* name, double ours, double spread, double peer, double products, double error) {
-      results.push_back(
-          {name, peers[k], s, density, threads, ours, spread, peer, 100 * products * flops / ours / peak, error});
-    };
-    add("layer_forward", f[0].median, f[0].spread, f[k + 1].median, 1, forward_error);
-    add("layer_backward", b[0].median, b[0].spread, b[k + 1].median, 2, backward_error);
-    add("layer_train", f[0].median + b[0].median, f[0].spread + b[0].spread, f[k + 1].median + b[k + 1].median, 3,
-        std::max(forward_error, backward_error));
-  }
-}
-
-void print(std::ostream& out, const std::vector<Result>& results) {
-  out << "case            batch    in   out  density  threads   ours_us   spread  peer              peer_us   ratio  % "
-         "of peak   error\n"
-      << std::fixed;
-  for (const Result& r : results)
-    out << std::left << std::setw(15) << r.name << std::right << std::setw(6) << r.sizes.batch << std::setw(6)
-        << r.sizes.in << std::setw(6) << r.sizes.out << std::setw(9) << bench::text(r.density) << std::setw(9)
-        << r.threads << std::setprecision(1) << std::setw(10) << r.ours_us << std::setw(9) << r.ours_spread_us << "  "
-        << std::left << std::setw(15) << r.peer << std::right << std::setw(10) << r.peer_us << std::setprecision(2)
-        << std::setw(8) << r.ratio() << std::setprecision(0) << std::setw(11) << r.percent_of_peak << std::scientific
-        << std::setprecision(0) << std::setw(8) << r.error << std::fixed << "\n";
-}
-
-void write_json(const std::string& path, const std::vector<Result>& results) {
-  std::ofstream out(path);
-  out << "[";
-  for (const Result& r : results)
-    out << (&r == results.data() ? "\n" : ",\n") << R"({"case": ")" << r.name << R"(", "batch": )" << r.sizes.batch
-        << R"(, "in": )" << r.sizes.in << R"(, "out": )" << r.sizes.out << R"(, "density": )" << bench::text(r.density)
-        << R"(, "threads": )" << r.threads << R"(, "ours_us": )" << bench::text(r.ours_us) << R"(, "ours_spread_us": )"
-        << bench::text(r.ours_spread_us) << R"(, "peer": ")" << r.peer << R"(", "peer_us": )" << bench::text(r.peer_us)
-        << R"(, "ratio": )" << bench::text(r.ratio()) << R"(, "percent_of_peak": )" << bench::text(r.percent_of_peak)
-        << R"(, "max_abs_err": )" << bench::text(r.error) << "}";
-  out << "\n]\n";
-  out.close();
-  check(!out.fail(), "bench: cannot write ", path);
+  const auto add = [&](const char* name, const std::vector<bench::Timing>& times, double products, double error) {
+    for (std::size_t k = 0; k < peers.size(); ++k)
+      rows.push_back({name, "", "", s.batch, s.in, s.out, density, threads, times[k],
+                      100 * products * flops / times[k].median / peak, error, peers[k]});
+  };
+  const auto f = bench::take_turns(forward, rounds);
+  add("layer_forward", f, 1, forward_error);
+  if (s.batch == 1) return;
+  const auto b = bench::take_turns(backward, rounds);
+  auto both = f;
+  for (std::size_t k = 0; k < both.size(); ++k) both[k].median += b[k].median, both[k].spread += b[k].spread;
+  add("layer_backward", b, 2, backward_error);
+  add("layer_train", both, 3, std::max(forward_error, backward_error));
 }
 
 int run(int argc, char** argv) {
   const bench::Options options(argc, argv, {"density", "threads", "rounds", "json"});
-  const auto densities = options.numbers<double>("density", "0.5,0.2,0.1,0.05,0.01", 1e-4, 1);
+  const auto densities = options.numbers<double>("density", "1,0.8,0.7,0.5,0.2,0.1,0.05,0.01", 1e-4, 1);
   const auto threads = options.numbers<int>("threads", std::to_string(num_threads()), 1, 1024);
   const int rounds = options.number<int>("rounds", "7", 1, 1000);
   const bench::OpenBlas blas;
-  std::vector<Result> results;
+  std::vector<bench::Row> rows;
   for (int t : threads) {
     set_num_threads(t);
     const double peak = bench::ceiling_gflops();
     std::cout << t << " threads, " << simd::name(simd::active()) << ": multiply-add ceiling " << std::fixed
               << std::setprecision(0) << peak << " GFLOP/s" << (blas ? "" : "; OpenBLAS not found") << std::endl;
     for (const Sizes& s : all_sizes)
-      for (double d : densities) run_case(s, d, t, rounds, peak, blas, results);
+      for (double d : densities) run_case(s, d, t, rounds, peak, blas, rows);
   }
-  print(std::cout, results);
-  if (const std::string json = options.get("json", ""); !json.empty()) write_json(json, results);
+  bench::print(std::cout, rows);
+  if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
   return 0;
 }
 
@@ -206,7 +166,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == "--help") {
-    std::cout << "usage: layer [--density 0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n";
+    std::cout
+        << "usage: layer [--density 1,0.8,0.7,0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n";
     return 0;
   }
   try {

@@ -56,7 +56,7 @@ int main() {
       const ds::kernels::Plan plan(mask.csr());
       const auto run = [&](const ds::Tensor& x, ds::Tensor& y, std::int64_t stride) {
         ds::kernels::sparse_linear(ds::cpu{}, mask.csr(), plan.view(), w.data(), {x.data(), batch, in, stride}, nullptr,
-                                   {y.data(), batch, out, stride});
+                                   false, {y.data(), batch, out, stride});
       };
       run(tight, y_tight, batch);
       run(padded, y_padded, ld);
