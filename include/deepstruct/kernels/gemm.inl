@@ -5,13 +5,13 @@ inline constexpr int gemm_vectors = width == 16 ? 4 : 2;
 inline constexpr std::int64_t gemm_depth = 512;  // terms per pass: 512 × 64 samples of x are 128 KiB and stay in L2
 
 /// y[lane, o] (+)= Σ_i x[lane, i]·w(o, i) for `rows` ≤ gemm_rows rows and `lanes` ≤ Vectors·width lanes. A tile with
-/// fewer rows reads its last row again and drops what it gives, one with a single vector of lanes counts it twice (step
-/// 0): one body for every height.
+/// fewer rows reads its last row again and drops what it gives, one with a vector less computes its last one twice: one
+/// body for every height.
 template <int Vectors>
 inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int64_t w0, std::int64_t w1,
                       std::int64_t rows, std::int64_t depth, const float* bias, bool first, float* y,
                       std::int64_t y_lane, std::int64_t y_row, std::int64_t lanes) {
-  const std::int64_t step = Vectors == 4 || lanes > width ? width : 0;
+  const std::int64_t last = (lanes > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * width;
   const float* weight[gemm_rows];
   f32 sum[gemm_rows][Vectors];
 #pragma GCC unroll 8
@@ -24,7 +24,7 @@ inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int
   for (std::int64_t i = 0; i < depth; ++i) {
     f32 in[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) in[v] = load(x + i * ldx + v * step);
+    for (int v = 0; v < Vectors; ++v) in[v] = load(x + i * ldx + (v < Vectors - 1 ? v * width : last));
 #pragma GCC unroll 8
     for (int r = 0; r < gemm_rows; ++r) {
       const f32 factor = splat(weight[r][i * w1]);
@@ -37,10 +37,10 @@ inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int
     float* to = y + r * y_row;
     const float* from = reinterpret_cast<const float*>(sum[r]);
     if (whole)
-      for (int v = Vectors - 1; v >= 0; --v) {
-        const f32 part = load(from + v * step);
-        store(to + v * step, first ? part : part + load(to + v * step));
-        if (step == 0) break;
+      for (int v = 0; v < Vectors; ++v) {
+        if (v * width > last) continue;
+        const f32 part = load(from + v * width);
+        store(to + v * width, first ? part : part + load(to + v * width));
       }
     else
       for (std::int64_t k = 0; k < lanes; ++k) to[k * y_lane] = first ? from[k] : from[k] + to[k * y_lane];
@@ -52,7 +52,7 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
                  const float* bias, float* y, std::int64_t y_lane, std::int64_t y_row) {
   for (std::int64_t lane = 0; lane < x.rows;) {
     const std::int64_t left = x.rows - lane;
-    const bool wide = left > (gemm_vectors - 1) * width;
+    const bool wide = left > (gemm_vectors - 2) * width;
     const std::int64_t most = (wide ? gemm_vectors : 2) * width, lanes = left < most ? left : most;
     std::int64_t i = 0;
     do {

@@ -58,24 +58,27 @@ inline void sparse_unstage(const float* from, const std::int32_t* edge, std::int
   for (; k < n; ++k) values[edge[k]] = from[k];
 }
 
-/// y (+)= Σ w·x over the edges of a block for Vectors·width samples (or `width` ones, counted twice: step 0). The first
-/// block starts with the bias, the last one ends with ReLU where wanted.
+/// y (+)= Σ w·x over the edges of a block for `left` samples of at most Vectors vectors, of which the last one may lie
+/// on that before it (both are the same then), or all on the first one. The first block starts with the bias, the last
+/// one ends with ReLU where wanted.
 template <int Vectors>
 inline void sparse_block_rows(sparse_block b, const float* values, bool walk_order, const float* x, std::int64_t ldx,
-                              const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t step) {
-  if constexpr (Vectors == sparse_vectors) step = width;
+                              const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t left) {
+  const std::int64_t step = Vectors == sparse_vectors || left > (Vectors - 2) * width ? width : 0;
+  const std::int64_t last = (left > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * step;
+  const auto at = [&](int v) __attribute__((always_inline)) { return v == Vectors - 1 ? last : v * step; };
   for (std::int64_t r = 0; r < b.rows; ++r, y += ldy) {
     const std::int64_t n = b.row[r].edges;
     if (n == 0 && !b.first && !b.last) continue;
     f32 sum[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) sum[v] = b.first ? splat(bias ? bias[r] : 0.0f) : load(y + v * step);
+    for (int v = 0; v < Vectors; ++v) sum[v] = b.first ? splat(bias ? bias[r] : 0.0f) : load(y + at(v));
     const float* w = walk_order ? values : values + b.row[r].first;
     for (std::int64_t k = 0; k < n; ++k) {
       const float* in = x + b.col[k] * ldx;
       const f32 factor = splat(w[k]);
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) sum[v] += factor * load(in + v * step);
+      for (int v = 0; v < Vectors; ++v) sum[v] += factor * load(in + at(v));
     }
     b.col += n;
     if (walk_order) values += n;
@@ -84,7 +87,7 @@ inline void sparse_block_rows(sparse_block b, const float* values, bool walk_ord
       for (int v = 0; v < Vectors; ++v) sum[v] = clamp_low(sum[v], 0.0f);
     }
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) store(y + v * step, sum[v]);
+    for (int v = 0; v < Vectors; ++v) store(y + at(v), sum[v]);
   }
 }
 
@@ -93,11 +96,11 @@ inline void sparse_block_lanes(sparse_block b, const float* values, bool walk_or
                                const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t lanes) {
   constexpr int half = sparse_vectors / 2;
   for (std::int64_t lane = 0; lane < lanes;) {
-    const std::int64_t left = lanes - lane, step = left > (half - 1) * width ? width : 0;
-    const bool whole = left > (sparse_vectors - 1) * width;
+    const std::int64_t left = lanes - lane;
+    const bool whole = left > (sparse_vectors - 2) * width;  // three of four vectors cost less than two and one
     (whole ? sparse_block_rows<sparse_vectors> : sparse_block_rows<half>)(b, values, walk_order, x + lane, ldx, bias,
-                                                                          relu, y + lane, ldy, step);
-    lane += whole ? sparse_vectors * width : step > 0 ? half * width : width;
+                                                                          relu, y + lane, ldy, left);
+    lane += (whole ? sparse_vectors : left > (half - 2) * width ? half : 1) * width;
   }
 }
 
