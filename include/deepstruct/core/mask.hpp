@@ -39,14 +39,9 @@ class Mask {
   /// The edges (r, c) for which exists(r, c) is true; asked in edge order.
   template <class Exists>
   static Mask where(std::int64_t rows, std::int64_t cols, Exists&& exists) {
-    check_extents(rows, cols);
-    auto d = std::make_shared<Data>(rows, cols);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t c = 0; c < cols; ++c)
-        if (exists(r, c)) d->col.push_back(static_cast<std::int32_t>(c));
-      d->close_row(r);
-    }
-    return Mask(std::move(d));
+    return ask(rows, cols, &exists, [](const void* f, std::int64_t r, std::int64_t c) -> bool {
+      return (*static_cast<std::remove_reference_t<Exists>*>(const_cast<void*>(f)))(r, c);
+    });
   }
   /// From a 0/1 matrix [rows, cols]; throws on any other value (also NaN) and unless the rank is 2.
   static Mask from_dense(const Tensor& flags) {
@@ -234,6 +229,18 @@ class Mask {
   explicit Mask(std::shared_ptr<Data> data) {
     data->transpose();
     data_ = std::move(data);
+  }
+  /// where(), compiled once for every question.
+  [[gnu::noinline]] static Mask ask(std::int64_t rows, std::int64_t cols, const void* question,
+                                    bool (*exists)(const void*, std::int64_t, std::int64_t)) {
+    check_extents(rows, cols);
+    auto d = std::make_shared<Data>(rows, cols);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < cols; ++c)
+        if (exists(question, r, c)) d->col.push_back(static_cast<std::int32_t>(c));
+      d->close_row(r);
+    }
+    return Mask(std::move(d));
   }
   static void check_extents(std::int64_t rows, std::int64_t cols) {
     constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();

@@ -41,24 +41,26 @@ class Plan {
         block_cols_(block_of(m)),
         blocks_(std::max<std::int64_t>(1, (m.cols + block_cols_ - 1) / block_cols_)),
         rows_(m.rows) {
-    row_.reserve(static_cast<std::size_t>(rows_ * blocks_));
-    first_.reserve(static_cast<std::size_t>(panels_ * blocks_) + 1);
-    col_.reserve(static_cast<std::size_t>(m.nnz));
-    if (m.edge) edge_.reserve(static_cast<std::size_t>(m.nnz));
+    row_.resize(static_cast<std::size_t>(rows_ * blocks_));
+    first_.resize(static_cast<std::size_t>(panels_ * blocks_) + 1);
+    col_.resize(static_cast<std::size_t>(m.nnz));
+    if (m.edge) edge_.resize(static_cast<std::size_t>(m.nnz));
     std::vector<std::int32_t> next(m.start, m.start + m.rows);  // first edge of every row not yet planned
+    std::size_t row = 0, block = 0;
+    std::int32_t at = 0;
     for (std::int64_t panel = 0; panel < rows_; panel += panel_rows_)
       for (std::int64_t begin = 0; begin == 0 || begin < m.cols; begin += block_cols_) {
-        first_.push_back(static_cast<std::int32_t>(col_.size()));
+        first_[block++] = at;
         for (std::int64_t r = panel; r < std::min(rows_, panel + panel_rows_); ++r) {
           const std::int32_t first = next[r];
-          for (; next[r] < m.start[r + 1] && m.col[next[r]] < begin + block_cols_; ++next[r]) {
-            col_.push_back(static_cast<std::uint16_t>(m.col[next[r]] - begin));
-            if (m.edge) edge_.push_back(m.edge[next[r]]);
+          for (; next[r] < m.start[r + 1] && m.col[next[r]] < begin + block_cols_; ++next[r], ++at) {
+            col_[at] = static_cast<std::uint16_t>(m.col[next[r]] - begin);
+            if (m.edge) edge_[at] = m.edge[next[r]];
           }
-          row_.push_back({first, next[r] - first});
+          row_[row++] = {first, next[r] - first};
         }
       }
-    first_.push_back(static_cast<std::int32_t>(col_.size()));
+    first_[block] = at;
   }
 
   plan_view view() const {
