@@ -17,6 +17,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace bench {
@@ -68,11 +69,15 @@ Timing measure(F&& f, int repeats, double warm_seconds = 0.2, double group_secon
   return timing_of(us);
 }
 
-/// Medians of several functions that take turns, round by round.
+/// Medians of several functions that take turns, round by round. Between two of them the threads of the one before get
+/// the time to fall asleep: OpenMP's spin for some 5 ms, and would halve what comes next.
 inline std::vector<Timing> take_turns(const std::vector<std::function<void()>>& runs, int rounds) {
   std::vector<std::vector<double>> medians(runs.size());
   for (int round = 0; round < rounds; ++round)
-    for (std::size_t k = 0; k < runs.size(); ++k) medians[k].push_back(measure(runs[k], 5, 0.005, 0.001).median);
+    for (std::size_t k = 0; k < runs.size(); ++k) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      medians[k].push_back(measure(runs[k], 5, 0.005, 0.001).median);
+    }
   std::vector<Timing> result;
   for (const auto& m : medians) result.push_back(timing_of(m));
   return result;
