@@ -116,7 +116,7 @@ TEST_CASE("a floor keeps the most salient weights of a layer") {
 
 TEST_CASE("selection finds what sorting finds, over many arrays at once") {
   Rng rng(5);
-  for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{1}, {0, 3, 0}, {7, 100, 1}, {300000, 5}}) {
+  for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{1}, {0, 3, 0}, {7, 100, 1}, {140000, 5}}) {
     for (int kind = 0; kind < 4; ++kind) {  // spread out, many ties, signed, zeros of both signs
       std::vector<Tensor> values;
       std::vector<float> sorted;

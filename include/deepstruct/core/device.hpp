@@ -29,6 +29,13 @@ inline constexpr bool has_cuda = DEEPSTRUCT_CUDA;
 /// True when kernels can run on a GPU of this machine. Without the CUDA back end always false.
 inline bool cuda_available() { return has_cuda; }
 
+/// Tells the core that this thread spins: it saves power, and gives way to a sibling on the same core.
+inline void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 /// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload.
 template <class F>
 decltype(auto) on(Device device, F&& f) {

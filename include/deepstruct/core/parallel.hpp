@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "error.hpp"
+#include "device.hpp"
 
 namespace deepstruct {
 
@@ -29,9 +29,7 @@ struct PartFunction {
 inline void spin_then_wait(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
   for (int spin = 0; spin < 8000; ++spin) {
     if (value.load(std::memory_order_acquire) != old) return;
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
+    pause_core();
     if (spin % 256 == 255) std::this_thread::yield();  // somebody else may need this core
   }
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
