@@ -248,7 +248,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   const auto rows = static_cast<std::size_t>(train.x_shape()[1]), cols = static_cast<std::size_t>(train.x_shape()[2]);
   svg::heat_map(
       out / "connections_per_pixel.svg",
-      {.title = "How many connections of each input pixel survived",
+      {.title = "Connections left of each input pixel",
        .subtitle = "first layer, 300 neurons: " + std::to_string(packed.layer_first.mask().nnz()) + " of " +
                    std::to_string(300 * inputs) + " connections",
        .panels = {{.title = "connections left",
