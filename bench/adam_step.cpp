@@ -170,16 +170,9 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::string_view(argv[1]) == "--help") {
-    std::cout << "usage: adam_step [--model 784-300-100-10] [--density 1,0.5,0.1] [--storage full|packed] [--threads "
-                 "1,2] [--repeats 300]\n"
-              << "                 [--problem DIR, from peers.py --make DIR] [--json FILE]\n";
-    return 0;
-  }
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << "adam_step: " << error.what() << std::endl;
-    return 2;
-  }
+  return bench::program(
+      argc, argv,
+      "usage: adam_step [--model 784-300-100-10] [--density 1,0.5,0.1] [--storage full|packed] [--threads 1,2]\n       "
+      "          [--repeats 300] [--problem DIR, from peers.py --make DIR] [--json FILE]\n",
+      run);
 }

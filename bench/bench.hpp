@@ -189,4 +189,18 @@ class Options {
   std::map<std::string, std::string> values_;
 };
 
+/// main() of a benchmark: --help prints the usage, an error becomes one line and exit code 2.
+inline int program(int argc, char** argv, std::string_view usage, int (*run)(int, char**)) {
+  if (argc == 2 && std::string_view(argv[1]) == "--help") {
+    std::cout << usage;
+    return 0;
+  }
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << std::endl;
+    return 2;
+  }
+}
+
 }  // namespace bench

@@ -165,15 +165,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::string_view(argv[1]) == "--help") {
-    std::cout
-        << "usage: layer [--density 1,0.8,0.7,0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n";
-    return 0;
-  }
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& e) {
-    std::cerr << e.what() << '\n';
-    return 2;
-  }
+  return bench::program(
+      argc, argv,
+      "usage: layer [--density 1,0.8,0.7,0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n", run);
 }

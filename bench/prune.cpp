@@ -59,14 +59,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::string_view(argv[1]) == "--help") {
-    std::cout << "usage: prune [--threads 1,2] [--repeats 15] [--json FILE]\n";
-    return 0;
-  }
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << std::endl;
-    return 2;
-  }
+  return bench::program(argc, argv, "usage: prune [--threads 1,2] [--repeats 15] [--json FILE]\n", run);
 }

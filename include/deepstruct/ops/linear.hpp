@@ -12,26 +12,31 @@ enum class Activation { none, relu };
 
 namespace detail {
 
-/// y = x wᵀ + bias with the terms of more than 4096 added in double.   x [b, in], w [out, in], bias [out] or null
+/// y = Σ over `terms` terms, made by part(to, first, count) from at most 4096 at a time and added up in double.
+template <class Part>
+void long_sum(Tensor& y, std::int64_t terms, Part&& part) {
+  constexpr std::int64_t most = 4096;
+  part(y, std::int64_t{0}, std::min(terms, most));
+  if (terms <= most) return;
+  Tensor more = Tensor::empty(y.shape());
+  std::vector<double> total(y.data(), y.data() + y.shape().storage());
+  for (std::int64_t first = most; first < terms; first += most) {
+    part(more, first, std::min(terms - first, most));
+    for (std::size_t k = 0; k < total.size(); ++k) total[k] += double{more.data()[k]};
+  }
+  for (std::size_t k = 0; k < total.size(); ++k) y.data()[k] = static_cast<float>(total[k]);
+}
+
+/// y = x wᵀ + bias.   x [b, in], w [out, in], bias [out] or null
 inline Tensor gemm(const Tensor& x, strided_view<const float> w, const float* bias) {
   Tensor y = Tensor::empty({x.shape()[0], w.rows});
-  constexpr std::int64_t most = 4096;
-  const auto terms = [&](Tensor& to, std::int64_t first, const float* start) {
+  long_sum(y, w.cols, [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> some = x.view();
     strided_view<const float> weight = w;
     some.data += first * some.ld, weight.data += first * w.s1;
-    some.cols = weight.cols = std::min(w.cols - first, most);
-    on(to.device(), [&](auto device) { kernels::gemm(device, some, weight, start, to.view()); });
-  };
-  terms(y, 0, bias);
-  if (w.cols <= most) return y;
-  Tensor part = Tensor::empty(y.shape());
-  std::vector<double> total(y.data(), y.data() + y.shape().storage());
-  for (std::int64_t first = most; first < w.cols; first += most) {
-    terms(part, first, nullptr);
-    for (std::size_t k = 0; k < total.size(); ++k) total[k] += double{part.data()[k]};
-  }
-  for (std::size_t k = 0; k < total.size(); ++k) y.data()[k] = static_cast<float>(total[k]);
+    some.cols = weight.cols = count;
+    on(to.device(), [&](auto device) { kernels::gemm(device, some, weight, first == 0 ? bias : nullptr, to.view()); });
+  });
   return y;
 }
 
@@ -254,23 +259,13 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
         "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(),
         ")");
   Tensor dw = Tensor::empty({mask.nnz()});
-  const auto samples = [&](std::int64_t first, std::int64_t n) {
+  detail::long_sum(dw, dy.shape()[0], [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> up = dy.value().view(), in = x.value().view();
     up.data += first, in.data += first;
-    up.rows = in.rows = n;
-    on(dw.device(),
-       [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), detail::plan_of(mask), up, in, dw.data()); });
-  };
-  const std::int64_t n = dy.shape()[0];
-  samples(0, std::min<std::int64_t>(n, 4096));
-  if (n > 4096) {  // longer sums in double
-    std::vector<double> total(dw.data(), dw.data() + dw.size());
-    for (std::int64_t first = 4096; first < n; first += 4096) {
-      samples(first, std::min<std::int64_t>(n - first, 4096));
-      for (std::int64_t e = 0; e < dw.size(); ++e) total[static_cast<std::size_t>(e)] += double{dw(e)};
-    }
-    for (std::int64_t e = 0; e < dw.size(); ++e) dw(e) = static_cast<float>(total[static_cast<std::size_t>(e)]);
-  }
+    up.rows = in.rows = count;
+    on(to.device(),
+       [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), detail::plan_of(mask), up, in, to.data()); });
+  });
   return record("sparse_linear_dw", std::move(dw), {dy, x}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   if (in[0].wants_grad()) dx[0] = sparse_linear(in[1], g, mask);
