@@ -60,6 +60,18 @@ TEST_CASE("masks from edges, from CSR, from a dense matrix and at random are one
   REQUIRE(Mask::from_edges(2, 2, {{0, 1}, {1, 0}}).density() == 0.5);
 }
 
+TEST_CASE("a mask asks any callable, a plain function too") {
+  struct Diagonal {
+    static bool has(std::int64_t r, std::int64_t c) { return r == c; }
+  };
+  const Mask wanted = Mask::from_edges(2, 3, {{0, 0}, {1, 1}});
+  REQUIRE(Mask::where(2, 3, Diagonal::has) == wanted);
+  const auto constant = [](std::int64_t r, std::int64_t c) { return r == c; };
+  REQUIRE(Mask::where(2, 3, constant) == wanted);
+  int asked = 0;
+  REQUIRE(Mask::where(2, 3, [asked](std::int64_t, std::int64_t) mutable { return asked++ % 4 == 0; }) == wanted);
+}
+
 TEST_CASE("edge ids are CSR ranks") {
   const Mask m = Mask::from_edges(2, 3, {{1, 2}, {0, 2}, {1, 0}, {0, 1}});
   REQUIRE(m.edge(0, 1) == 0);

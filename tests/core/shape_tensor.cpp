@@ -188,6 +188,8 @@ TEST_CASE("Eigen reads and writes tensors without a copy") {
 
 TEST_CASE("errors join their parts; texts are made only on failure") {
   REQUIRE(test::error_of([] { fail("op: broken (", 3, " and ", Shape{2}, ")"); }) == "op: broken (3 and [2])");
+  REQUIRE(test::error_of([] { fail("op: kinds (", 'c', ", ", true, ", ", 1.5f, ", ", std::size_t{7}, ")"); }) ==
+          "op: kinds (c, 1, 1.5, 7)");
   REQUIRE_NOTHROW(check(true, "never"));
   REQUIRE(test::error_of([] { check(1 > 2, "op: rule (", 1, ")"); }) == "op: rule (1)");
 }

@@ -60,6 +60,15 @@ TEST_CASE("the forward pass is first, relu, (linear, [norm], relu)*, out") {
   }
 }
 
+TEST_CASE("hidden parts may be taken away: a layer in the last place has no activation after it") {
+  Rng rng(2);
+  MaskedDeepFFN model(5, 3, {7, 6}, {}, rng);
+  model.layers_hidden.pop_back();  // its ReLU
+  const Var x(Tensor::normal({4, 5}, 0, 1, rng));
+  const Var h = std::get<MaskedLinearLayer>(model.layers_hidden[0])(relu(model.layer_first(x)));
+  REQUIRE(model(x).value() == model.layer_out(h).value());
+}
+
 TEST_CASE("inputs of any shape are flattened") {
   Rng rng(2);
   const MaskedDeepFFN model({10, 5, 8}, 2, {100, 50}, {}, rng);

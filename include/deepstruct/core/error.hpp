@@ -50,7 +50,7 @@ using Passed = std::conditional_t<
     std::is_array_v<T>, const char*,
     std::conditional_t<
         std::is_floating_point_v<T>, double,
-        std::conditional_t<std::is_integral_v<T>,
+        std::conditional_t<std::is_integral_v<T> && (sizeof(T) > 1),
                            std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>, const T&>>>;
 
 template <class... Parts>

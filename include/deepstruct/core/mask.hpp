@@ -39,9 +39,9 @@ class Mask {
   /// The edges (r, c) for which exists(r, c) is true; asked in edge order.
   template <class Exists>
   static Mask where(std::int64_t rows, std::int64_t cols, Exists&& exists) {
-    return ask(rows, cols, &exists, [](const void* f, std::int64_t r, std::int64_t c) -> bool {
-      return (*static_cast<std::remove_reference_t<Exists>*>(const_cast<void*>(f)))(r, c);
-    });
+    const auto asked = [&exists](std::int64_t r, std::int64_t c) -> bool { return exists(r, c); };
+    return ask(rows, cols, &asked,
+               [](const void* f, std::int64_t r, std::int64_t c) { return (*static_cast<decltype(asked)*>(f))(r, c); });
   }
   /// From a 0/1 matrix [rows, cols]; throws on any other value (also NaN) and unless the rank is 2.
   static Mask from_dense(const Tensor& flags) {

@@ -39,7 +39,8 @@ inline sparse_block sparse_take(sparse_block& rest, std::int64_t& edges) {
   return part;
 }
 
-/// to[k] = values[edge[k]]: values in the order of the walk. Four at a time: 1.2x.
+/// to[k] = values[edge[k]]: values in the order of the walk. Four at a time: the whole backward pass
+/// gains 2 to 5 %.
 inline void sparse_stage(const float* values, const std::int32_t* edge, std::int64_t n, float* to) {
   std::int64_t k = 0;
   for (; k + 4 <= n; k += 4) {

@@ -36,7 +36,7 @@ struct MaskedDeepFFN {
     Var h = layer_first(flatten(x, 1), Activation::relu);
     for (std::size_t k = 0; k < layers_hidden.size(); ++k) {
       const auto* layer = std::get_if<MaskedLinearLayer>(&layers_hidden[k]);
-      if (layer && std::holds_alternative<ReLU>(layers_hidden[k + 1])) {  // in one pass
+      if (layer && k + 1 < layers_hidden.size() && std::holds_alternative<ReLU>(layers_hidden[k + 1])) {  // in one pass
         h = (*layer)(h, Activation::relu);
         ++k;
       } else {

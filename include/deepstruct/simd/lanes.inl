@@ -32,13 +32,6 @@
 }
 /// A vector whose lanes outside the mask are 0, whatever memory holds there.
 [[gnu::always_inline]] inline f32 load_masked(const float* p, i32 mask) { return as_float(bits(load(p)) & mask); }
-/// Σ of the `width` lanes stored at p, in a tree whose order depends on the width only. Overwrites them.
-inline float lane_sum(float* p) {
-  for (int half = width / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) p[i] += p[i + half];
-  return p[0];
-}
-
 typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
 
 /// Lane k of every 16 bytes is lane Pk of those of a, or of b from 4 on.
