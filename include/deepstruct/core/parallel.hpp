@@ -38,7 +38,7 @@ inline void spin_then_wait(const std::atomic<std::uint32_t>& value, std::uint32_
 /// Worker threads that run one job at a time; the thread that posts a job works on it too.
 class ThreadPool {
  public:
-  static ThreadPool& instance() {
+  [[gnu::noinline]] static ThreadPool& instance() {
     static ThreadPool pool;
     return pool;
   }

@@ -30,7 +30,7 @@ class Shape {
 
   constexpr Shape() = default;
   Shape(std::initializer_list<std::int64_t> extents) : Shape(std::span(extents.begin(), extents.size())) {}
-  explicit Shape(std::span<const std::int64_t> extents) : rank_(static_cast<int>(extents.size())) {
+  [[gnu::noinline]] explicit Shape(std::span<const std::int64_t> extents) : rank_(static_cast<int>(extents.size())) {
     check(extents.size() <= max_rank, "Shape: at most 4 extents (", extents.size(), ")");
     std::int64_t total = 1;
     for (int k = 0; k < rank_; ++k) {

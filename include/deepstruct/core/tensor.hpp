@@ -24,7 +24,8 @@ class Array {
   /// The empty array: shape [0].
   Array() : shape_{0} {}
   Array(const Array&) = default;
-  Array(Array&& other) noexcept : shape_(std::exchange(other.shape_, Shape{0})), buffer_(std::move(other.buffer_)) {}
+  [[gnu::noinline]] Array(Array&& other) noexcept
+      : shape_(std::exchange(other.shape_, Shape{0})), buffer_(std::move(other.buffer_)) {}
   Array& operator=(Array other) noexcept {
     std::swap(shape_, other.shape_);
     std::swap(buffer_, other.buffer_);
@@ -145,7 +146,8 @@ class Array {
   }
 
  private:
-  explicit Array(const Shape& shape) : shape_(shape), buffer_(static_cast<std::size_t>(shape.storage())) {}
+  [[gnu::noinline]] explicit Array(const Shape& shape)
+      : shape_(shape), buffer_(static_cast<std::size_t>(shape.storage())) {}
 
   void check_index(std::initializer_list<std::int64_t> index) const {
     int k = 0;

@@ -71,11 +71,7 @@ inline float pow(float x, float a) { return static_cast<float>(std::pow(double{x
 namespace deepstruct::kernels {
 
 /// Lanes of the active instruction set.
-inline int active_width() {
-  return simd::active() == simd::Isa::avx512 ? avx512::width
-         : simd::active() == simd::Isa::avx2 ? avx2::width
-                                             : baseline::width;
-}
+inline int active_width() { return *simd::pick(&baseline::width, &avx2::width, &avx512::width); }
 
 /// Elements per part of an elementwise loop: 128 KiB of one operand, some 10 µs of work.
 inline constexpr std::int64_t elementwise_grain = 1 << 15;
@@ -125,11 +121,11 @@ inline void zip_runs(decltype(&baseline::zip_run<fn::add>) body, const float* x0
 
 template <class Op>
 void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n) {
-  zip_runs(simd::pick(&baseline::zip_run<Op>, &avx2::zip_run<Op>, &avx512::zip_run<Op>), x0, x1, y, n);
+  zip_runs(simd::pick(&baseline::zip_run<Op>, &avx2::zip_run<Op>), x0, x1, y, n);
 }
 
 inline void add_into(cpu, const float* x, float* y, std::int64_t n) {
-  const auto body = simd::pick(&baseline::zip_run<fn::add>, &avx2::zip_run<fn::add>, &avx512::zip_run<fn::add>);
+  const auto body = simd::pick(&baseline::zip_run<fn::add>, &avx2::zip_run<fn::add>);
   parallel_blocks(n, elementwise_grain,
                   [&](std::int64_t i, std::int64_t end) { body(x + i, y + i, y + i, end - i, 1, 1); });
 }

@@ -22,10 +22,6 @@ inline double combine(fn::minimum, double a, double b) { return a < b || a != a 
 #include "reduce.inl"
 #include "../simd/end.hpp"
 
-#include "../simd/avx512_begin.hpp"
-#include "reduce.inl"
-#include "../simd/end.hpp"
-
 namespace deepstruct::kernels {
 
 template <class Op>
@@ -37,13 +33,13 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
   parallel_blocks(runs, grain, [&](std::int64_t first, std::int64_t last) {
     for_each_run(kept, first, last, [&](const std::int64_t* at) {
       if (lanes) {
-        const auto body = simd::pick(&baseline::reduce_lanes<Op>, &avx2::reduce_lanes<Op>, &avx512::reduce_lanes<Op>);
-        const int width = active_width();
+        const auto body = simd::pick(&baseline::reduce_lanes<Op>, &avx2::reduce_lanes<Op>);
+        const int width = *simd::pick(&baseline::width, &avx2::width);
         for (std::int64_t i = 0; i < run; i += width)
           body(x + at[1] + i, reduced, y + at[0] + i, std::min<std::int64_t>(width, run - i));
         return;
       }
-      const auto body = simd::pick(&baseline::reduce_run<Op>, &avx2::reduce_run<Op>, &avx512::reduce_run<Op>);
+      const auto body = simd::pick(&baseline::reduce_run<Op>, &avx2::reduce_run<Op>);
       for (std::int64_t i = 0; i < run; ++i) {
         const float* from = x + at[1] + i * kept.stride[1][0];
         double total = scalar::identity(Op{});
@@ -62,7 +58,7 @@ void reduce(cpu, const float* x, float* y, const nest<2>& kept, const nest<1>& r
 }
 
 inline void column_sums(cpu, matrix_view<const float> dy, const float* y, float* dz, float* sums) {
-  const auto body = simd::pick(&baseline::column_sums, &avx2::column_sums, &avx512::column_sums);
+  const auto body = simd::pick(&baseline::column_sums, &avx2::column_sums);
   const std::int64_t grain = elementwise_grain / std::max<std::int64_t>(1, dy.rows) / 4 * 4;
   parallel_blocks(dy.cols, std::max<std::int64_t>(4, grain),
                   [&](std::int64_t first, std::int64_t last) { body(dy, y, dz, sums, first, last); });

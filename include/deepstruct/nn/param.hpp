@@ -28,7 +28,8 @@ class Param {
   Param(const Param& other) : var_(variable(other.value())), slots_(other.slots_), live_(other.live_) {}
   Param(Param&&) noexcept = default;
   Param& operator=(const Param& other) { return *this = Param(other); }
-  Param& operator=(Param&&) noexcept = default;
+  [[gnu::noinline]] Param& operator=(Param&&) noexcept = default;
+  [[gnu::noinline]] ~Param() = default;
 
   operator const Var&() const { return var_; }  // NOLINT: a parameter is used where a Var is
   const Var& var() const { return var_; }

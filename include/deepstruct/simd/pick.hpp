@@ -70,5 +70,11 @@ F* pick(F* baseline, F* avx2, F* avx512) {
   const Isa isa = active();
   return isa == Isa::avx512 ? avx512 : isa == Isa::avx2 ? avx2 : baseline;
 }
+/// The same for a body that waits for memory: 512 bits gain it nothing (on Zen 4, time with AVX2 over time with
+/// AVX-512, 4 thousand to 2 million elements: sums 0.73 to 1.01, addition and product 0.88 to 1.03).
+template <class F>
+F* pick(F* baseline, F* avx2) {
+  return pick(baseline, avx2, avx2);
+}
 
 }  // namespace deepstruct::simd
