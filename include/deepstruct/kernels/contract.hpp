@@ -80,6 +80,10 @@ inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const 
 inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
                                    matrix_view<const float> dy, matrix_view<float> dx, float* dw);
 
+// sliced: y[r] = Σ w·x[c] + bias[r] of one sample, below 0 made 0 where relu; x, bias and y are storage of whole
+// vectors. False if an x is not finite: y holds nothing then. For CPUs with AVX-512 only.
+inline bool sliced_linear(cpu, sliced_view s, const float* x, const float* bias, bool relu, float* y);
+
 // normalize
 // y = softmax of x (or its logarithm) over `terms` columns at distance `inner`
 inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::int64_t terms, std::int64_t inner,

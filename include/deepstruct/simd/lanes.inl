@@ -4,6 +4,7 @@
 [[gnu::always_inline]] inline f32 load(const float* p) { return *reinterpret_cast<const f32*>(p); }
 [[gnu::always_inline]] inline void store(float* p, f32 v) { *reinterpret_cast<f32*>(p) = v; }
 [[gnu::always_inline]] inline f32 splat(float x) { return f32{} + x; }
+[[gnu::always_inline]] inline i32 load_bits(const std::int32_t* p) { return *reinterpret_cast<const i32*>(p); }
 [[gnu::always_inline]] inline i32 bits(f32 v) { return reinterpret_cast<i32&>(v); }
 [[gnu::always_inline]] inline f32 as_float(i32 v) { return reinterpret_cast<f32&>(v); }
 
@@ -44,6 +45,16 @@ template <int... P, int... K>
 template <int... P>
 [[gnu::always_inline]] inline f32 pick_lanes(f32 a, f32 b) {
   return pick_lanes(a, b, std::integer_sequence<int, P...>{}, std::make_integer_sequence<int, width>{});
+}
+/// Lane k is number at[k] of the 2·width numbers in low and high; of at[k] only the bits that can count do.
+[[gnu::always_inline]] inline f32 lookup(f32 low, f32 high, i32 at) {
+#if defined(__clang__)
+  f32 v;
+  for (int k = 0; k < width; ++k) v[k] = at[k] & width ? high[at[k] & (width - 1)] : low[at[k] & (width - 1)];
+  return v;
+#else
+  return __builtin_shuffle(low, high, at);
+#endif
 }
 /// {Σ a, Σ b, Σ c, Σ d}: four sums over lanes for the price of two and a half.
 template <int Width>
