@@ -68,18 +68,21 @@ struct sliced_run {
 };
 /// Steps whose columns share one word: 5 bits each.
 inline constexpr std::int32_t sliced_pack = 6;
+/// Rows of a part: what one thread takes, its sums on the stack.
+inline constexpr std::int64_t sliced_rows = 512;
 
 /// A sparse matrix with its values for one sample: parts of rows, in them blocks of 32 columns, in them slices of 16
-/// rows, sorted by length into runs, in them steps of one edge per row, 0 where a row has no more. `group` numbers the
-/// slices of a part; step, pack and slice tell where a part begins in values, col and group.
+/// rows, sorted by length into runs, in them steps of one edge per row, 0 where a row has no more. `row` is the order
+/// of the rows, `group` numbers the slices of a part; step, pack and slice tell where a part begins in values, col and
+/// group.
 struct sliced_view {
   const float* values = nullptr;
-  const std::int32_t* col = nullptr;
+  const std::int32_t *col = nullptr, *row = nullptr;
   const std::uint16_t* group = nullptr;
   const sliced_run* run = nullptr;
   const std::int32_t* run_end = nullptr;  ///< one per part and block
   const std::int64_t *step = nullptr, *pack = nullptr, *slice = nullptr;
-  std::int64_t rows = 0, cols = 0, part_rows = 0, blocks = 0;
+  std::int64_t rows = 0, cols = 0, blocks = 0;
 };
 
 /// A strided loop nest: up to 4 extents, innermost first, with one stride per operand and extent.
