@@ -2,4 +2,5 @@
 #pragma once
 
 #include "io/gzip.hpp"
+#include "io/kernel_table.hpp"
 #include "io/safetensors.hpp"

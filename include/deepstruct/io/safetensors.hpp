@@ -4,7 +4,6 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,6 +12,8 @@
 
 #include "../nn/masked_linear.hpp"
 #include "../train/bytes.hpp"
+#include "file.hpp"
+#include "kernel_table.hpp"
 
 namespace deepstruct {
 
@@ -141,21 +142,6 @@ inline StoredTensors parse_safetensors(std::span<const std::byte> bytes) {
   return content;
 }
 
-/// Writes a file so that it is whole or not there: under another name first, then renamed.
-inline void write_whole_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const std::filesystem::path part = path.string() + ".part";
-  std::ofstream out(part, std::ios::binary | std::ios::trunc);
-  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  out.close();
-  std::error_code problem;
-  if (out) std::filesystem::rename(part, path, problem);
-  if (!out || problem) {
-    std::error_code ignored;
-    std::filesystem::remove(part, ignored);
-    fail("save: cannot write the file (", path.string(), ")");
-  }
-}
-
 /// Options of save.
 struct SaveOptions {
   bool slots = true;                                 ///< what optimizers remember too, so that training can go on
@@ -170,6 +156,8 @@ StoredTensors stored_state(const M& model, const SaveOptions& options = {}) {
   StoredTensors content;
   content.metadata = options.metadata;
   content.metadata["format"] = "deepstruct/1";
+  if (kernel_table() != measured_kernel_table)  // bits of training depend on it
+    content.metadata["kernel_table"] = detail::json_of(kernel_table()).dump();
   auto& out = content.tensors;
   std::map<const Param*, Mask> packed;
   std::map<std::string, const MaskedLinearLayer*> layers;
