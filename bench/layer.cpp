@@ -1,4 +1,4 @@
-// One sparse layer, forward and backward, against dense sgemm of OpenBLAS and Eigen's sparse matrix.
+// One sparse layer, forward and backward, against dense sgemm of OpenBLAS and Eigen's matrices, sparse and dense.
 //
 // Every result is checked against a reference in double before anything is timed; then all take turns, round by round.
 #include <deepstruct/deepstruct.hpp>
@@ -67,16 +67,26 @@ double error_of(const char* who, const std::vector<double>& want, Get&& get) {
   return error;
 }
 
-/// dx and dw as backward() makes them.
-std::array<Var, 2> backward_pass(const Var& dy, const Var& x, const Var& values, const Mask& mask) {
-  std::array<Var, 2> dx;
-  detail::sparse_linear_backward(dy, x, values, mask, dx);
-  if (!dx[0]) dx = {sparse_linear_dx(dy, values, mask), sparse_linear_dw(dy, x, mask)};
-  return dx;
-}
+/// A layer as masked_linear would run it: dense where every edge exists.
+struct Layer {
+  Mask mask;
+  Var weight;  // values of the edges, or [out, in]
 
+  Layer(const Mask& m, const Var& values) : mask(m), weight(m.is_full() ? place_edges(values, m) : values) {}
+  Var operator()(const Var& x) const { return mask.is_full() ? linear(x, weight) : sparse_linear(x, weight, mask); }
+  /// dx and dw as backward() makes them.
+  std::array<Var, 2> backward(const Var& dy, const Var& x) const {
+    if (mask.is_full()) return {detail::product(dy, weight, false, false), detail::product(dy, x, true, false)};
+    std::array<Var, 2> dx;
+    detail::sparse_linear_backward(dy, x, weight, mask, dx);
+    if (!dx[0]) dx = {sparse_linear_dx(dy, weight, mask), sparse_linear_dw(dy, x, mask)};
+    return dx;
+  }
+};
+
+/// `as` is the name of this program's own rows: empty, or that of a build which is the peer of another one.
 void run_case(Sizes s, double density, int threads, int rounds, double peak, const bench::OpenBlas& blas,
-              std::vector<bench::Row>& rows) {
+              const std::string& as, std::vector<bench::Row>& rows) {
   no_grad guard;
   Rng rng(1);
   const float bound = static_cast<float>(1 / std::sqrt(static_cast<double>(s.in) * density));
@@ -85,46 +95,60 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
   const Var x(Tensor::normal({s.batch, s.in}, 0, 1, rng)), dy(Tensor::normal({s.batch, s.out}, 0, 1, rng));
   const Reference want = reference(mask, values.value(), x.value(), dy.value());
 
-  const auto layer = [&](const Var& in) { return sparse_linear(in, values, mask); };
+  const Layer layer(mask, values);
   // A single sample is a question of inference: the weights no longer change.
   const Inference ready(trace_function(layer, Var(Tensor::zeros({2, s.in}))));
   const auto ours = [&] { return s.batch == 1 ? ready(x) : layer(x); };
   const Tensor y = ours().value();
-  const auto d = backward_pass(dy, x, values, mask);
-  const Tensor &dx = d[0].value(), &dw = d[1].value();
+  const auto d = layer.backward(dy, x);
+  const Tensor& dx = d[0].value();
+  const Tensor dw = mask.is_full() ? pick_edges(d[1], mask).value() : d[1].value();
   const auto at = [&](const Tensor& t) { return [&](std::int64_t k) { return t(k % s.batch, k / s.batch); }; };
   const double forward_error = error_of("sparse_linear", want.y, at(y));
   const double backward_error = std::max(error_of("sparse_linear_dx", want.dx, at(dx)),
                                          error_of("sparse_linear_dw", want.dw, [&](std::int64_t k) { return dw(k); }));
 
-  const auto xt = feature_major(x.value()), dyt = feature_major(dy.value());
-  bench::EigenSparse eigen(s.out, s.in, mask.row_start(), mask.col(), values.value().data(), s.batch, xt.data(),
-                           dyt.data());
-  eigen.forward();
-  eigen.backward();
-  error_of("eigen", want.y, [&](std::int64_t k) { return eigen.y(k % s.batch, k / s.batch); });
-  error_of("eigen", want.dx, [&](std::int64_t k) { return eigen.dx(k % s.batch, k / s.batch); });
-  error_of("eigen", want.dw, [&](std::int64_t k) { return eigen.dw(k); });
+  std::vector<std::string> peers;
+  std::vector<std::function<void()>> forward, backward;
+  const auto enter = [&](const std::string& name, std::function<void()> f, std::function<void()> b) {
+    peers.push_back(name), forward.push_back(std::move(f)), backward.push_back(std::move(b));
+  };
+  enter(
+      as, [&] { ours(); }, [&] { layer.backward(dy, x); });
 
-  std::vector<std::string> peers{"", "eigen_sparse"};
-  std::vector<std::function<void()>> forward{[&] { ours(); }, [&] { eigen.forward(); }};
-  std::vector<std::function<void()>> backward{[&] { backward_pass(dy, x, values, mask); }, [&] { eigen.backward(); }};
-
-  const auto xb = batch_major(x.value()), dyb = batch_major(dy.value());
-  const auto wb = batch_major(place_edges(values, mask).value());
+  const auto xt = feature_major(x.value()), dyt = feature_major(dy.value()), xb = batch_major(x.value()),
+             dyb = batch_major(dy.value()), wb = batch_major(place_edges(values, mask).value());
+  bench::EigenSparse sparse(s.out, s.in, mask.row_start(), mask.col(), values.value().data(), s.batch, xt.data(),
+                            dyt.data());
+  bench::EigenDense dense(s.out, s.in, wb.data(), s.batch, xt.data(), dyt.data());
   std::vector<float> yb(dyb.size()), dxb(xb.size()), dwb(wb.size());
   const int batch = static_cast<int>(s.batch), in = static_cast<int>(s.in), out = static_cast<int>(s.out);
-  if (blas) {
-    peers.push_back(batch == 1 ? "openblas_sgemv" : "openblas_sgemm");
+  if (as.empty()) {
+    enter(
+        "eigen_sparse", [&] { sparse.forward(); }, [&] { sparse.backward(); });
+    enter(
+        "eigen_dense", [&] { dense.forward(); }, [&] { dense.backward(); });
+    for (std::size_t k = 1; k < peers.size(); ++k) forward[k](), backward[k]();
+    error_of("eigen", want.y, [&](std::int64_t k) { return sparse.y(k % s.batch, k / s.batch); });
+    error_of("eigen", want.dx, [&](std::int64_t k) { return sparse.dx(k % s.batch, k / s.batch); });
+    error_of("eigen", want.dw, [&](std::int64_t k) { return sparse.dw(k); });
+    error_of("eigen", want.y, [&](std::int64_t k) { return dense.y(k % s.batch, k / s.batch); });
+    error_of("eigen", want.dx, [&](std::int64_t k) { return dense.dx(k % s.batch, k / s.batch); });
+  }
+  if (blas && as.empty()) {
     blas.set_threads(threads);
-    if (batch == 1)
-      forward.push_back([&] { blas.times_vector(out, in, wb.data(), xb.data(), yb.data()); });
-    else
-      forward.push_back([&] { blas(false, true, batch, out, in, xb.data(), wb.data(), yb.data()); });
-    backward.push_back([&] {
-      blas(false, false, batch, in, out, dyb.data(), wb.data(), dxb.data());
-      blas(true, false, out, in, batch, dyb.data(), xb.data(), dwb.data());
-    });
+    enter(
+        batch == 1 ? "openblas_sgemv" : "openblas_sgemm",
+        [&] {
+          if (batch == 1)
+            blas.times_vector(out, in, wb.data(), xb.data(), yb.data());
+          else
+            blas(false, true, batch, out, in, xb.data(), wb.data(), yb.data());
+        },
+        [&] {
+          blas(false, false, batch, in, out, dyb.data(), wb.data(), dxb.data());
+          blas(true, false, out, in, batch, dyb.data(), xb.data(), dwb.data());
+        });
     forward.back()();
     backward.back()();
     error_of("openblas", want.y, [&](std::int64_t k) { return yb[k % s.batch * s.out + k / s.batch]; });
@@ -148,7 +172,7 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
 }
 
 int run(int argc, char** argv) {
-  const bench::Options options(argc, argv, {"density", "threads", "rounds", "json"});
+  const bench::Options options(argc, argv, {"density", "threads", "rounds", "json", "as"});
   const auto densities = options.numbers<double>("density", "1,0.8,0.7,0.5,0.2,0.1,0.05,0.01", 1e-4, 1);
   const auto threads = options.numbers<int>("threads", std::to_string(num_threads()), 1, 1024);
   const int rounds = options.number<int>("rounds", "7", 1, 1000);
@@ -160,7 +184,7 @@ int run(int argc, char** argv) {
     std::cout << t << " threads, " << simd::name(simd::active()) << ": multiply-add ceiling " << std::fixed
               << std::setprecision(0) << peak << " GFLOP/s" << (blas ? "" : "; OpenBLAS not found") << std::endl;
     for (const Sizes& s : all_sizes)
-      for (double d : densities) run_case(s, d, t, rounds, peak, blas, rows);
+      for (double d : densities) run_case(s, d, t, rounds, peak, blas, options.get("as", ""), rows);
   }
   bench::print(std::cout, rows);
   if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
@@ -172,5 +196,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   return bench::program(
       argc, argv,
-      "usage: layer [--density 1,0.8,0.7,0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n", run);
+      "usage: layer [--density 1,0.8,0.7,0.5,0.2,0.1,0.05,0.01] [--threads 1,2] [--rounds 7] [--json FILE]\n"
+      "             [--as NAME: this build alone, as a peer of another one]\n",
+      run);
 }

@@ -40,4 +40,29 @@ float EigenSparse::y(std::int64_t b, std::int64_t r) const { return data_->y(r, 
 float EigenSparse::dx(std::int64_t b, std::int64_t c) const { return data_->dx(c, b); }
 float EigenSparse::dw(std::int64_t edge) const { return data_->dw[edge]; }
 
+struct EigenDense::Data {
+  Dense w, x, y, dy, dx, dw;
+};
+
+EigenDense::EigenDense(std::int64_t out, std::int64_t in, const float* w, std::int64_t batch, const float* x,
+                       const float* dy)
+    : data_(std::make_unique<Data>()) {
+  data_->w = Eigen::Map<const Dense>(w, out, in);
+  data_->x = Eigen::Map<const Dense>(x, in, batch);
+  data_->dy = Eigen::Map<const Dense>(dy, out, batch);
+  data_->y.resize(out, batch);
+  data_->dx.resize(in, batch);
+  data_->dw.resize(out, in);
+}
+EigenDense::~EigenDense() = default;
+
+void EigenDense::forward() { data_->y.noalias() = data_->w * data_->x; }
+void EigenDense::backward() {
+  Data& d = *data_;
+  d.dx.noalias() = d.w.transpose() * d.dy;
+  d.dw.noalias() = d.dy * d.x.transpose();
+}
+float EigenDense::y(std::int64_t b, std::int64_t r) const { return data_->y(r, b); }
+float EigenDense::dx(std::int64_t b, std::int64_t c) const { return data_->dx(c, b); }
+
 }  // namespace bench

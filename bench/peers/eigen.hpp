@@ -1,4 +1,4 @@
-// Eigen's sparse matrix as a linear layer, compiled with everything this machine has (see CMakeLists.txt).
+// Eigen's sparse and dense matrices as a linear layer, compiled with everything this machine has (see CMakeLists.txt).
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,21 @@ class EigenSparse {
   float y(std::int64_t b, std::int64_t r) const;
   float dx(std::int64_t b, std::int64_t c) const;
   float dw(std::int64_t edge) const;
+
+ private:
+  struct Data;
+  std::unique_ptr<Data> data_;
+};
+
+/// The same with a dense W: one product forward, two backward.
+class EigenDense {
+ public:
+  EigenDense(std::int64_t out, std::int64_t in, const float* w, std::int64_t batch, const float* x, const float* dy);
+  ~EigenDense();
+  void forward();
+  void backward();
+  float y(std::int64_t b, std::int64_t r) const;
+  float dx(std::int64_t b, std::int64_t c) const;
 
  private:
   struct Data;
