@@ -4,18 +4,19 @@ inline constexpr int gemm_rows = 6;  // 6 × 4 accumulators fill the 32 register
 inline constexpr int gemm_vectors = width == 16 ? 4 : 2;
 inline constexpr std::int64_t gemm_depth = 512;  // terms per pass: 512 × 64 samples of x are 128 KiB and stay in L2
 
-/// y[lane, o] (+)= Σ_i x[lane, i]·w(o, i) for `rows` ≤ gemm_rows rows and `lanes` ≤ Vectors·width lanes. A tile with
+/// y[lane, o] (+)= Σ_i x[lane, i]·w(o, i) for `rows` ≤ Rows rows and `lanes` ≤ Vectors·width lanes. A tile with
 /// fewer rows reads its last row again and drops what it gives, one with a vector less computes its last one twice: one
-/// body for every height.
-template <int Vectors>
+/// body for every height, and one for a single row, which waits for memory (a sample through 1024 × 1024: half the
+/// time).
+template <int Vectors, int Rows>
 inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int64_t w0, std::int64_t w1,
                       std::int64_t rows, std::int64_t depth, const float* bias, bool first, float* y,
                       std::int64_t y_lane, std::int64_t y_row, std::int64_t lanes) {
   const std::int64_t last = (lanes > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * width;
-  const float* weight[gemm_rows];
-  f32 sum[gemm_rows][Vectors];
+  const float* weight[Rows];
+  f32 sum[Rows][Vectors];
 #pragma GCC unroll 8
-  for (int r = 0; r < gemm_rows; ++r) {
+  for (int r = 0; r < Rows; ++r) {
     const std::int64_t row = r < rows ? r : rows - 1;
     weight[r] = w + row * w0;
 #pragma GCC unroll 8
@@ -26,7 +27,7 @@ inline void gemm_tile(const float* x, std::int64_t ldx, const float* w, std::int
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) in[v] = load(x + i * ldx + (v < Vectors - 1 ? v * width : last));
 #pragma GCC unroll 8
-    for (int r = 0; r < gemm_rows; ++r) {
+    for (int r = 0; r < Rows; ++r) {
       const f32 factor = splat(weight[r][i * w1]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[r][v] += factor * in[v];
@@ -58,10 +59,12 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
     do {
       const std::int64_t depth = x.cols - i < gemm_depth ? x.cols - i : gemm_depth;
       for (std::int64_t o = 0; o < rows; o += gemm_rows)
-        (wide ? gemm_tile<gemm_vectors> : gemm_tile<2>)(x.data + lane + i * x.ld, x.ld, w + o * w0 + i * w1, w0, w1,
-                                                        rows - o < gemm_rows ? rows - o : gemm_rows, depth,
-                                                        bias ? bias + o : nullptr, i == 0,
-                                                        y + lane * y_lane + o * y_row, y_lane, y_row, lanes);
+        (!wide       ? gemm_tile<2, gemm_rows>
+         : rows == 1 ? gemm_tile<gemm_vectors, 1>
+                     : gemm_tile<gemm_vectors, gemm_rows>)(x.data + lane + i * x.ld, x.ld, w + o * w0 + i * w1, w0, w1,
+                                                           rows - o < gemm_rows ? rows - o : gemm_rows, depth,
+                                                           bias ? bias + o : nullptr, i == 0,
+                                                           y + lane * y_lane + o * y_row, y_lane, y_row, lanes);
       i += depth;
     } while (i < x.cols);
     lane += lanes;

@@ -40,11 +40,11 @@ inline bool sliced_part(sliced_view s, std::int64_t part, const float* x, const 
     }
   }
   const std::int64_t first = part * sliced_rows, rows = s.rows - first < sliced_rows ? s.rows - first : sliced_rows;
-  for (std::int64_t k = 0; k < rows; ++k) {
-    const std::int32_t r = s.row[first + k];
-    const float all = sums[k] + (bias ? bias[r] : 0.0f);
-    y[r] = relu && all < 0.0f ? 0.0f : all;
-  }
+  const std::int32_t* row = s.row + first;
+  const float floor = relu ? 0.0f : -__builtin_inff();  // signs are nothing that a branch could foresee
+  if (bias)
+    for (std::int64_t k = 0; k < rows; ++k) sums[k] += bias[row[k]];
+  for (std::int64_t k = 0; k < rows; ++k) y[row[k]] = sums[k] < floor ? floor : sums[k];
   float sum = 0;
   for (int k = 0; k < width; ++k) sum += zero[k];
   return sum == 0;
