@@ -9,6 +9,7 @@
 
 #include <deepstruct/deepstruct.hpp>
 #include <deepstruct/io.hpp>
+#include <deepstruct/nn/inference.hpp>
 
 #include <chrono>
 #include <iomanip>
@@ -41,14 +42,15 @@ ds::Dataset load_half(const fs::path& folder, const std::string& half, std::int6
   return {first.x, first.y, 10};
 }
 
-/// Median milliseconds of model(x) without recording.
+/// Median milliseconds of an answer of the model to x.
 template <class Model>
-double forward_ms(const Model& model, const ds::Tensor& x, int repeats) {
-  ds::no_grad guard;
+double forward_ms(const Model& model, const ds::Tensor& input, int repeats) {
+  const ds::Inference answer(model, input);
+  const ds::Var x(input);
   std::vector<double> ms;
   for (int k = 0; k < repeats + 5; ++k) {
     const auto begin = std::chrono::steady_clock::now();
-    model(x);
+    answer(x);
     const auto end = std::chrono::steady_clock::now();
     if (k >= 5) ms.push_back(std::chrono::duration<double, std::milli>(end - begin).count());
   }
