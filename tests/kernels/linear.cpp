@@ -76,10 +76,6 @@ std::pair<Tensor, Tensor> sparse_backward(const Mask& m, const Tensor& values, c
                                   d.second.data());
   return d;
 }
-reference::Result relu_of(reference::Result want) {
-  for (test::Exact& e : want) e.value = std::max(e.value, 0.0);
-  return want;
-}
 Tensor transposed(const Tensor& w) {
   Tensor t = Tensor::empty({w.shape()[1], w.shape()[0]});
   for (std::int64_t i = 0; i < w.shape()[0]; ++i)
@@ -144,7 +140,7 @@ TEST_CASE("the sparse triple is right for every batch and pattern") {
           test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
           test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
           test::require_close(sparse(m, values, x, &bias, true),
-                              relu_of(reference::sparse_linear(m, values, x, &bias)));
+                              reference::relu_of(reference::sparse_linear(m, values, x, &bias)));
           if (b < kernels::sparse_plan_samples) continue;
           const auto [dx, dw] = sparse_backward(m, values, x, dy);
           test::require_close(dx, reference::sparse_linear_dx(m, values, dy));
@@ -161,7 +157,7 @@ TEST_CASE("the sparse triple is right for every batch and pattern") {
         const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({m.rows()}, 0, 1, rng);
         const auto want = reference::sparse_linear(m, values, x, &bias);
         test::require_close(sparse(m, values, x, &bias), want);
-        test::require_close(sparse(m, values, x, &bias, true), relu_of(want));
+        test::require_close(sparse(m, values, x, &bias, true), reference::relu_of(want));
         test::require_close(sparse_dx(m, values, dy), reference::sparse_linear_dx(m, values, dy));
         test::require_close(sparse_dw(m, dy, x), reference::sparse_linear_dw(m, dy, x));
         const auto [dx, dw] = sparse_backward(m, values, x, dy);

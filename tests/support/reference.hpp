@@ -27,6 +27,12 @@ Result each(const Shape& shape, F&& entry) {
   return all;
 }
 
+/// max(x, 0) of every entry.
+inline Result relu_of(Result want) {
+  for (Exact& e : want) e.value = std::max(e.value, 0.0);
+  return want;
+}
+
 /// y[b, o] = Σ_i x[b, i]·w[o, i] + bias[o]
 inline Result linear(const Tensor& x, const Tensor& w, const Tensor* bias) {
   return each({x.shape()[0], w.shape()[0]}, [&](std::int64_t b, std::int64_t o, std::int64_t, std::int64_t) {

@@ -48,7 +48,7 @@ class Inference {
       for (int at : instructions_[k].inputs)
         if (at >= 0) last_use_[static_cast<std::size_t>(at)] = k + 1;
       Layer& layer = instructions_[k].layer;
-      if (!layer || !layer.mask) continue;
+      if (!layer || !layer.mask || !simd::supported(simd::Isa::avx512)) continue;
       const csr_view pattern = layer.mask->csr();
       kernels::Sliced one(pattern, layer.weight.value().data());
       if (one.pays(pattern)) layer.one = std::move(one);
@@ -63,17 +63,12 @@ class Inference {
     // Few tiles go through together: threads share the rows of a layer, or one thread's cache holds all (256 samples of
     // 784-300-100-10 gain nothing from tiles).
     if (tiles < threads || (threads == 1 && tiles <= 4)) return run(x);
-    Tensor y;
-    std::once_flag made;
+    Vars parts(static_cast<std::size_t>(tiles));
     parallel_for(tiles, [&](std::int64_t k) {
-      const std::int64_t first = k * tile, count = std::min(tile, samples - first);
-      Tensor part = Tensor::empty(with_extent(x.shape(), 0, count));
-      copy_lanes(x.value().view(), first, part.view(), 0, count);
-      const Var out = run(Var(std::move(part)));
-      std::call_once(made, [&] { y = Tensor::empty(with_extent(out.shape(), 0, samples)); });
-      copy_lanes(out.value().view(), 0, y.view(), first, count);
+      no_grad guard;
+      parts[static_cast<std::size_t>(k)] = run(narrow(x, 0, k * tile, std::min(tile, samples - k * tile)));
     });
-    return y;
+    return cat(parts, 0);
   }
 
   /// What runs, one instruction a line.
@@ -109,9 +104,7 @@ class Inference {
                                    after == Activation::relu, y.data()))
           return y;
       }
-      if (mask) return sparse_linear(x, weight, *mask, bias, after);
-      const Var y = linear(x, weight, bias);
-      return after == Activation::relu ? relu(y) : y;
+      return mask ? sparse_linear(x, weight, *mask, bias, after) : linear(x, weight, bias, after);
     }
   };
   using Operation = std::function<Var(std::span<const Var>)>;
@@ -297,10 +290,6 @@ class Inference {
         if (at >= 0 && last_use_[static_cast<std::size_t>(at)] == k + 1) values[static_cast<std::size_t>(at)] = Var();
     }
     return values.back();
-  }
-  static void copy_lanes(matrix_view<const float> from, std::int64_t at, matrix_view<float> to, std::int64_t to_at,
-                         std::int64_t count) {
-    for (std::int64_t c = 0; c < from.cols; ++c) std::copy_n(from.col(c) + at, count, to.col(c) + to_at);
   }
 
   Shape input_;

@@ -56,8 +56,7 @@ class MaskedLinearLayer {
     if (packed()) return sparse_linear(x, weight, std::get<Mask>(mask_), b, after);
     if (const Mask* hard = std::get_if<Mask>(&mask_)) return masked_linear(x, weight, *hard, b, after);
     const Tensor* soft = std::get_if<Tensor>(&mask_);
-    const Var y = linear(x, mul(weight, soft ? Var(*soft) : learnable_mask()), b);
-    return after == Activation::relu ? relu(y) : y;
+    return linear(x, mul(weight, soft ? Var(*soft) : learnable_mask()), b, after);
   }
 
   /// Which edges exist; of a soft mask those that are not 0.

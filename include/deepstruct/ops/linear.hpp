@@ -156,11 +156,12 @@ inline Var as_before(const Var& y, const Shape& x) {
 
 }  // namespace detail
 
-/// y = x Wᵀ + b.   x […, in], weight [out, in], bias [out] or empty → y […, out]
-inline Var linear(const Var& x, const Var& weight, const Var& bias = {}) {
+/// y = f(x Wᵀ + b), f the activation.   x […, in], weight [out, in], bias [out] or empty → y […, out]
+inline Var linear(const Var& x, const Var& weight, const Var& bias = {}, Activation after = Activation::none) {
   check(weight.shape().rank() == 2, "linear: the weight must be a matrix (", weight.shape(), ")");
   check(!bias || bias.shape() == Shape{weight.shape()[0]}, "linear: bias and weight differ in outputs (bias ",
         bias ? bias.shape() : Shape{}, ", weight ", weight.shape(), ")");
+  if (after == Activation::relu) return relu(linear(x, weight, bias));  // in a pass of its own
   const Var rows = detail::as_rows(x, weight.shape()[1], "linear");
   if (!bias || detail::tape_state.trace) {
     const Var y = detail::product(rows, weight, false, true);
@@ -306,8 +307,7 @@ inline Var masked_linear(const Var& x, const Var& weight, const Mask& mask, cons
   const std::int64_t samples = x.size() / std::max<std::int64_t>(1, mask.cols());
   if (choose_kernel(mask.rows(), mask.cols(), mask.nnz(), samples, simd::active()) == Kernel::sparse)
     return sparse_linear(x, pick_edges(weight, mask), mask, bias, after);
-  const Var y = linear(x, mask.is_full() ? weight : place_edges(pick_edges(weight, mask), mask), bias);
-  return after == Activation::relu ? relu(y) : y;
+  return linear(x, mask.is_full() ? weight : place_edges(pick_edges(weight, mask), mask), bias, after);
 }
 
 }  // namespace deepstruct
