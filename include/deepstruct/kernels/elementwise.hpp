@@ -92,14 +92,18 @@ void map_grad(cpu, const float* dy, const float* x, const float* y, float* dx, s
 /// Calls f(offset0, …) for every run along the innermost extent of a nest whose outer runs [first, last) are wanted.
 template <int Operands, class F>
 void for_each_run(const nest<Operands>& n, std::int64_t first, std::int64_t last, F&& f) {
-  for (std::int64_t run = first; run < last; ++run) {
-    std::int64_t offset[Operands] = {}, rest = run;
-    for (int k = 1; k < 4; ++k) {
-      const std::int64_t i = rest % n.extent[k];
-      rest /= n.extent[k];
-      for (int o = 0; o < Operands; ++o) offset[o] += i * n.stride[o][k];
-    }
+  if (first >= last) return;
+  std::int64_t at[4] = {}, rest = first;
+  for (int k = 1; k < 4; ++k) {
+    at[k] = rest % n.extent[k];
+    rest /= n.extent[k];
+  }
+  for (std::int64_t run = first; run < last; ++run) {  // counted on: divisions cost as much as 64 lanes
+    std::int64_t offset[Operands] = {};
+    for (int k = 1; k < 4; ++k)
+      for (int o = 0; o < Operands; ++o) offset[o] += at[k] * n.stride[o][k];
     f(offset);
+    for (int k = 1; k < 4 && ++at[k] == n.extent[k]; ++k) at[k] = 0;
   }
 }
 
