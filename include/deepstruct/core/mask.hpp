@@ -126,7 +126,8 @@ class Mask {
   }
 
   /// What make() gives, made once for these edges and kept with all copies of the mask; any thread may ask. It serves
-  /// kernels, which want the edges in an order of their own: slot 0 by rows, slot 1 by columns.
+  /// kernels, which want the edges in an order of their own: slot 0 by rows, slot 1 by columns, slot 2 as the
+  /// wiring of a DAG.
   template <class Make>
   const auto& kept(int slot, Make&& make) const {
     using Made = std::remove_cvref_t<decltype(make())>;
@@ -223,8 +224,8 @@ class Mask {
     std::int64_t rows, cols;
     std::vector<std::int32_t> start, col;              // by rows
     std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
-    mutable std::once_flag once[2];
-    mutable std::shared_ptr<const void> kept[2];
+    mutable std::once_flag once[3];
+    mutable std::shared_ptr<const void> kept[3];
   };
 
   explicit Mask(std::shared_ptr<Data> data) {

@@ -85,6 +85,29 @@ struct sliced_view {
   std::int64_t rows = 0, cols = 0, blocks = 0;
 };
 
+/// What follows the sum of a layer or a vertex.
+enum class Activation : std::uint8_t { none, relu, tanh, sigmoid };
+
+/// A branch of a layered DAG that has edges: its row in the mask, and where its edges begin and end.
+struct dag_branch {
+  std::int32_t row, begin, end;
+};
+/// A layered DAG whose vertices are in topological order, the inputs first: vertex inputs + k is fed by its branches,
+/// rows of a mask [branches, vertices]. Without `row_start` the DAG is joint: row k is the one branch of vertex
+/// inputs + k, and `activation` (null: ReLU) says what follows. Else rows row_start[k] to row_start[k + 1] are its
+/// branches, of which branch[branch_start[k]] to branch[branch_start[k + 1]] have edges, and position k of the
+/// transposed mask leads to vertex target[k] through branch number through[k] of these.
+struct dag_view {
+  csr_view by_row, by_column;
+  std::int64_t inputs = 0, vertices = 0, branches = 0;
+  const std::int32_t *row_start = nullptr, *branch_start = nullptr;
+  const dag_branch* branch = nullptr;
+  const std::int32_t *target = nullptr, *through = nullptr;
+  const Activation* activation = nullptr;
+  const std::int32_t* output = nullptr;  ///< ascending
+  std::int64_t outputs = 0;
+};
+
 /// A strided loop nest: up to 4 extents, innermost first, with one stride per operand and extent.
 template <int Operands>
 struct nest {
