@@ -51,7 +51,7 @@ targets=$(ninja -C "$tmp/no_zlib" -t targets all)
 grep -q '^app: ' <<< "$targets" || fail "no target app"
 ! grep -q '^app_io: ' <<< "$targets" || fail "component io found without zlib"
 ! "${found[@]}" -B "$tmp/need_zlib" -DNEED_IO=ON -DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON > "$tmp/log" 2>&1 || fail "component io required and missing, yet found"
-grep -q 'needs zlib and nlohmann-json' <(tr '\n' ' ' < "$tmp/log" | tr -s ' ') || { cat "$tmp/log"; fail "no clear message about the component io"; }
+grep -q 'needs zlib, nlohmann-json and pugixml' <(tr '\n' ' ' < "$tmp/log" | tr -s ' ') || { cat "$tmp/log"; fail "no clear message about the component io"; }
 
 for way in OFF ON; do
   step "add_subdirectory (FetchContent: $way)"

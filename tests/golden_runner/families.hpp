@@ -14,6 +14,13 @@ void run_initialiser(Case&);    // ops.initialisers
 void run_optimizer(Case&);      // ops.optimizers
 void run_masked_linear(Case&);  // masked_linear
 void run_ffn(Case&);            // models.ffn
+void run_dan(Case&);            // models.dan
+void run_scalable(Case&);       // scalable
 void run_pruning(Case&);        // pruning
+void run_generators(Case&);     // graph.generators
+void run_graphml(Case&);        // graph.graphml
+void run_layer_index(Case&);    // graph.layer_index
+void run_graph_api(Case&);      // graph.api
+void run_labeled_dag(Case&);    // graph.labeled_dag
 
 }  // namespace golden

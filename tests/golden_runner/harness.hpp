@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <map>
@@ -59,7 +60,8 @@ bool is_float(const Json& array);
 /// One case of a file while it runs: its data, and what did not agree.
 class Case {
  public:
-  Case(const Json& data, Tolerance tolerance) : data_(data), tolerance_(tolerance) {}
+  Case(const Json& data, Tolerance tolerance, std::filesystem::path folder = {})
+      : data_(data), tolerance_(tolerance), folder_(std::move(folder)) {}
 
   const Json& operator[](std::string_view key) const { return data_.at(std::string(key)); }
   /// The key is there and not null.
@@ -67,6 +69,8 @@ class Case {
   std::string text(std::string_view key) const { return (*this)[key].get<std::string>(); }
   const Json& data() const { return data_; }
   Tolerance tolerance() const { return tolerance_; }
+  /// Where the file of the case is: its other files are named from there.
+  const std::filesystem::path& folder() const { return folder_; }
   const std::vector<std::string>& mismatches() const { return mismatches_; }
 
   void mismatch(std::string what) { mismatches_.push_back(std::move(what)); }
@@ -112,6 +116,7 @@ class Case {
  private:
   const Json& data_;
   Tolerance tolerance_;
+  std::filesystem::path folder_;
   std::vector<std::string> mismatches_;
 };
 

@@ -23,7 +23,14 @@ const std::map<std::string, Runner, std::less<>> runners = {
     {"ops.optimizers", run_optimizer},
     {"masked_linear", run_masked_linear},
     {"models.ffn", run_ffn},
+    {"models.dan", run_dan},
+    {"scalable", run_scalable},
     {"pruning", run_pruning},
+    {"graph.generators", run_generators},
+    {"graph.graphml", run_graphml},
+    {"graph.layer_index", run_layer_index},
+    {"graph.api", run_graph_api},
+    {"graph.labeled_dag", run_labeled_dag},
 };
 
 struct Report {
@@ -48,8 +55,7 @@ Tolerance tolerance_of(const Json& file) {
   return {number("rtol", "rtol_float32"), number("atol", "atol_float32")};
 }
 
-void run_case(Runner runner, const Json& data, Tolerance tolerance, const std::string& name, Report& report) {
-  Case c(data, tolerance);
+void run_case(Runner runner, Case c, const std::string& name, Report& report) {
   try {
     runner(c);
   } catch (const NoRunner& missing) {
@@ -82,7 +88,7 @@ void run_file(const std::filesystem::path& path, const std::string& where, Repor
     if (runner == runners.end())
       report.skipped.push_back(name + ": no runner for family " + family);
     else
-      run_case(runner->second, data, tolerance, name, report);
+      run_case(runner->second, Case(data, tolerance, path.parent_path()), name, report);
   }
 }
 

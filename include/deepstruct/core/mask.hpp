@@ -17,8 +17,9 @@ namespace deepstruct {
 
 /// The existing edges source → target of a weight matrix [targets, sources], as CSR with its transposed index.
 ///
-/// Immutable with shared storage: copies are O(1) and still behave as values. Edge id = CSR rank (row, then column),
-/// the only order in the API, in files, in remap and in tests.
+/// Immutable with shared storage: copies are O(1) and still behave as values. The edges of a full mask are listed when
+/// somebody first asks for them: dense kernels never do, and a list takes 12 bytes an edge. Edge id = CSR rank (row,
+/// then column), the only order in the API, in files, in remap and in tests.
 class Mask {
  public:
   /// One edge: target row, source column.
@@ -35,7 +36,12 @@ class Mask {
   }
   /// Every edge exists.
   static Mask ones(std::int64_t rows, std::int64_t cols) {
-    return where(rows, cols, [](std::int64_t, std::int64_t) { return true; });
+    check_extents(rows, cols);
+    check(cols == 0 || rows < std::numeric_limits<std::int32_t>::max() / cols, "Mask: too many edges (", rows, " x ",
+          cols, ")");
+    auto d = std::make_shared<Data>(rows, cols);
+    d->unlisted = true;
+    return Mask(std::move(d), false);
   }
   /// The edges (r, c) for which exists(r, c) is true; asked in edge order.
   template <class Exists>
@@ -106,7 +112,7 @@ class Mask {
   std::int64_t cols() const { return data_->cols; }
   Shape shape() const { return {rows(), cols()}; }
   /// Number of edges.
-  std::int64_t nnz() const { return static_cast<std::int64_t>(data_->col.size()); }
+  std::int64_t nnz() const { return data_->unlisted ? rows() * cols() : static_cast<std::int64_t>(data_->col.size()); }
   bool is_full() const { return nnz() == rows() * cols(); }
   /// nnz / (rows·cols); 1 for a mask without entries.
   double density() const {
@@ -115,14 +121,18 @@ class Mask {
   }
 
   /// First edge of every row, and nnz at the end: [rows + 1].
-  std::span<const std::int32_t> row_start() const { return data_->start; }
+  std::span<const std::int32_t> row_start() const { return listed().start; }
   /// Source column of every edge: [nnz].
-  std::span<const std::int32_t> col() const { return data_->col; }
+  std::span<const std::int32_t> col() const { return listed().col; }
   /// The mask by rows, for kernels.
-  csr_view csr() const { return {data_->start.data(), data_->col.data(), nullptr, rows(), cols(), nnz()}; }
+  csr_view csr() const {
+    const Data& d = listed();
+    return {d.start.data(), d.col.data(), nullptr, d.rows, d.cols, nnz()};
+  }
   /// The transposed mask [cols, rows], its entries with their edge ids, for kernels.
   csr_view csc() const {
-    return {data_->t_start.data(), data_->t_row.data(), data_->t_edge.data(), cols(), rows(), nnz()};
+    const Data& d = listed();
+    return {d.t_start.data(), d.t_row.data(), d.t_edge.data(), d.cols, d.rows, nnz()};
   }
 
   /// What make() gives, made once for these edges and kept with all copies of the mask; any thread may ask. It serves
@@ -139,6 +149,7 @@ class Mask {
   std::int32_t edge(std::int64_t r, std::int64_t c) const {
     check(r >= 0 && r < rows() && c >= 0 && c < cols(), "Mask: index outside the mask (", r, ", ", c, " of ", shape(),
           ")");
+    if (data_->unlisted) return static_cast<std::int32_t>(r * cols() + c);
     const auto first = data_->col.begin() + data_->start[r], last = data_->col.begin() + data_->start[r + 1];
     const auto found = std::lower_bound(first, last, static_cast<std::int32_t>(c));
     return found != last && *found == c ? static_cast<std::int32_t>(found - data_->col.begin()) : -1;
@@ -148,9 +159,13 @@ class Mask {
   /// Calls f(edge, row, column) in edge order.
   template <class F>
   void for_each(F&& f) const {
-    for (std::int64_t r = 0; r < rows(); ++r)
-      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e)
-        f(e, r, static_cast<std::int64_t>(data_->col[e]));
+    std::int32_t e = 0;
+    for (std::int64_t r = 0; r < rows(); ++r) {
+      if (data_->unlisted)
+        for (std::int64_t c = 0; c < cols(); ++c) f(e++, r, c);
+      else
+        for (; e < data_->start[r + 1]; ++e) f(e, r, static_cast<std::int64_t>(data_->col[e]));
+    }
   }
   /// The mask as a 0/1 matrix [rows, cols].
   Tensor to_dense() const {
@@ -162,12 +177,20 @@ class Mask {
   template <class Keep>
   Mask filter(Keep&& keep) const {
     auto d = std::make_shared<Data>(rows(), cols());
-    Buffer<std::int32_t> kept(data_->col.size() + 1);
-    std::int32_t n = 0;
+    Buffer<std::int32_t> kept(static_cast<std::size_t>(nnz()) + 1);
+    std::int32_t n = 0, e = 0;
+    // A column is always written: whether it stays is nothing that a branch could predict.
     for (std::int64_t r = 0; r < rows(); ++r) {
-      for (std::int32_t e = data_->start[r]; e < data_->start[r + 1]; ++e) {
-        kept.data()[n] = data_->col[e];  // always written: whether it stays is nothing that a branch could predict
-        n += keep(e, r, static_cast<std::int64_t>(data_->col[e])) ? 1 : 0;
+      if (data_->unlisted) {
+        for (std::int64_t c = 0; c < cols(); ++c, ++e) {
+          kept.data()[n] = static_cast<std::int32_t>(c);
+          n += keep(e, r, c) ? 1 : 0;
+        }
+      } else {
+        for (; e < data_->start[r + 1]; ++e) {
+          kept.data()[n] = data_->col[e];
+          n += keep(e, r, static_cast<std::int64_t>(data_->col[e])) ? 1 : 0;
+        }
       }
       d->start[r + 1] = n;
     }
@@ -194,8 +217,10 @@ class Mask {
 
   /// Equal extents and equal edges.
   friend bool operator==(const Mask& a, const Mask& b) {
-    return a.data_ == b.data_ || (a.rows() == b.rows() && a.cols() == b.cols() && a.data_->start == b.data_->start &&
-                                  a.data_->col == b.data_->col);
+    if (a.data_ == b.data_) return true;
+    if (a.rows() != b.rows() || a.cols() != b.cols() || a.nnz() != b.nnz()) return false;
+    if (a.is_full()) return true;
+    return a.data_->start == b.data_->start && a.data_->col == b.data_->col;
   }
 
  private:
@@ -221,16 +246,32 @@ class Mask {
           t_edge[k] = e;
         }
     }
+    /// The edges of a full mask.
+    void list() {
+      col.resize(static_cast<std::size_t>(rows * cols));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        std::iota(col.begin() + r * cols, col.begin() + (r + 1) * cols, 0);
+        start[r + 1] = static_cast<std::int32_t>((r + 1) * cols);
+      }
+      transpose();
+    }
     std::int64_t rows, cols;
+    bool unlisted = false;                             // full, and edges are listed on demand
     std::vector<std::int32_t> start, col;              // by rows
     std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
+    std::once_flag listing;
     mutable std::once_flag once[3];
     mutable std::shared_ptr<const void> kept[3];
   };
 
-  explicit Mask(std::shared_ptr<Data> data) {
-    data->transpose();
+  explicit Mask(std::shared_ptr<Data> data, bool transpose = true) {
+    if (transpose) data->transpose();
     data_ = std::move(data);
+  }
+  /// The data with all edges in it.
+  const Data& listed() const {
+    if (data_->unlisted) std::call_once(data_->listing, [this] { data_->list(); });
+    return *data_;
   }
   /// where(), compiled once for every question.
   [[gnu::noinline]] static Mask ask(std::int64_t rows, std::int64_t cols, const void* question,
@@ -250,7 +291,7 @@ class Mask {
           cols, ")");
   }
 
-  std::shared_ptr<const Data> data_;
+  std::shared_ptr<Data> data_;
 };
 
 /// For every edge of `now` the id of the same edge in `before`, or −1: what moves values when a pattern changes.

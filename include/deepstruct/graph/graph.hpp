@@ -1,6 +1,7 @@
 // Graph: vertices in order and the edges between them, what generators and readers return.
 #pragma once
 
+#include <concepts>
 #include <limits>
 #include <numeric>
 #include <unordered_map>
@@ -24,7 +25,9 @@ struct Edge {
 /// in NetworkX. Self loops are possible. Takes 8 bytes an edge and none a vertex, before attributes.
 class Graph {
  public:
-  explicit Graph(bool directed = false) : directed_(directed) {}
+  Graph() = default;
+  /// No vertex yet. Takes nothing but a bool, so that Graph(3) has vertices.
+  explicit Graph(std::same_as<bool> auto directed) : directed_(directed) {}
   /// n vertices without edges.
   explicit Graph(std::int64_t n, bool directed = false) : directed_(directed) { add_vertices(n); }
   /// n vertices and these edges, of which repeated ones count once; O(n + edges). Throws on a vertex outside 0 … n − 1.
@@ -39,7 +42,7 @@ class Graph {
   std::span<const Edge> edges() const { return edges_; }
   const Edge& edge(std::int64_t k) const {
     check(k >= 0 && k < edge_count(), "Graph: no such edge (", k, " of ", edge_count(), ")");
-    return edges_[static_cast<std::size_t>(k)];
+    return edges_[k];
   }
   bool contains(std::int64_t v) const { return v >= 0 && v < vertex_count(); }
   /// The place of edge u → v (undirected: u – v) among edges(), or −1.
@@ -54,15 +57,15 @@ class Graph {
   }
 
   /// Values of the vertices, such as bias or activation.
-  Attributes& vertices() { return vertices_; }
-  const Attributes& vertices() const { return vertices_; }
+  AttributeTable& vertices() { return vertices_; }
+  const AttributeTable& vertices() const { return vertices_; }
   /// Values of the edges, such as weight.
-  Attributes& connections() { return connections_; }
-  const Attributes& connections() const { return connections_; }
+  AttributeTable& connections() { return connections_; }
+  const AttributeTable& connections() const { return connections_; }
 
   /// n vertices more; returns the first of them.
   Vertex add_vertices(std::int64_t n = 1) {
-    check(n >= 0 && vertex_count() + n < limit, "Graph: needs 0 to 2^31 - 2 vertices (", vertex_count(), " and ", n,
+    check(n >= 0 && n < limit - vertex_count(), "Graph: needs 0 to 2^31 - 2 vertices (", vertex_count(), " and ", n,
           " more)");
     const auto first = static_cast<Vertex>(vertex_count());
     vertices_.resize(vertex_count() + n);
@@ -104,7 +107,7 @@ class Graph {
     std::vector<char> gone(edges_.size(), 0);
     for (const std::int32_t k : places) {
       edge(k);
-      gone[static_cast<std::size_t>(k)] = 1;
+      gone[k] = 1;
     }
     keep_edges([&](std::size_t k) { return !gone[k]; });
   }
@@ -119,7 +122,7 @@ class Graph {
     std::vector<Vertex> now(static_cast<std::size_t>(vertex_count()), 0);
     for (const Vertex v : removed) {
       check(contains(v), "Graph: no such vertex (", v, " of ", vertex_count(), ")");
-      now[static_cast<std::size_t>(v)] = -1;
+      now[v] = -1;
     }
     std::vector<std::int32_t> kept;
     for (std::size_t v = 0; v < now.size(); ++v)
@@ -137,7 +140,7 @@ class Graph {
   void sort_edges() {
     std::vector<std::int32_t> place = by_source();
     std::vector<Edge> sorted(edges_.size());
-    for (std::size_t k = 0; k < sorted.size(); ++k) sorted[k] = edges_[static_cast<std::size_t>(place[k])];
+    for (std::size_t k = 0; k < sorted.size(); ++k) sorted[k] = edges_[place[k]];
     edges_ = std::move(sorted);
     connections_.keep(place);
     lookup_.clear();
@@ -165,7 +168,7 @@ class Graph {
   /// Places of the edges sorted by source, a stable counting sort.
   std::vector<std::int32_t> by_source() const {
     std::vector<std::int32_t> next(static_cast<std::size_t>(vertex_count()) + 1, 0), place(edges_.size());
-    for (const Edge& e : edges_) ++next[static_cast<std::size_t>(e.source) + 1];
+    for (const Edge& e : edges_) ++next[e.source + 1];
     std::partial_sum(next.begin(), next.end(), next.begin());
     for (std::size_t k = 0; k < edges_.size(); ++k) place[next[edges_[k].source]++] = static_cast<std::int32_t>(k);
     return place;
@@ -176,11 +179,11 @@ class Graph {
     std::vector<std::int32_t> first(static_cast<std::size_t>(vertex_count()), -1);
     std::vector<char> repeated;
     for (const std::int32_t k : place) {
-      const Edge e = edges_[static_cast<std::size_t>(k)];
-      std::int32_t& seen = first[static_cast<std::size_t>(e.target)];
-      if (seen >= 0 && edges_[static_cast<std::size_t>(seen)].source == e.source) {
+      const Edge e = edges_[k];
+      std::int32_t& seen = first[e.target];
+      if (seen >= 0 && edges_[seen].source == e.source) {
         if (repeated.empty()) repeated.assign(edges_.size(), 0);
-        repeated[static_cast<std::size_t>(k)] = 1;
+        repeated[k] = 1;
       } else {
         seen = k;
       }
@@ -196,14 +199,14 @@ class Graph {
     std::vector<std::int32_t> kept;
     for (std::size_t k = 0; k < edges_.size(); ++k)
       if (keep(k)) kept.push_back(static_cast<std::int32_t>(k));
-    for (std::size_t k = 0; k < kept.size(); ++k) edges_[k] = edges_[static_cast<std::size_t>(kept[k])];
+    for (std::size_t k = 0; k < kept.size(); ++k) edges_[k] = edges_[kept[k]];
     edges_.resize(kept.size());
     connections_.keep(kept);
     lookup_.clear();
   }
 
   bool directed_ = false;
-  Attributes vertices_, connections_;
+  AttributeTable vertices_, connections_;
   std::vector<Edge> edges_;
   std::unordered_map<std::uint64_t, std::int32_t> lookup_;  // filled by the first edge added by hand, or empty
 };
@@ -215,12 +218,9 @@ struct Adjacency {
   std::vector<std::int32_t> edge;   // [entries], place among edges()
 
   std::int64_t vertex_count() const { return static_cast<std::int64_t>(start.size()) - 1; }
-  std::int64_t degree(Vertex v) const {
-    return start[static_cast<std::size_t>(v) + 1] - start[static_cast<std::size_t>(v)];
-  }
+  std::int64_t degree(Vertex v) const { return start[v + 1] - start[v]; }
   std::span<const Vertex> of(Vertex v) const {
-    return std::span(neighbour).subspan(static_cast<std::size_t>(start[static_cast<std::size_t>(v)]),
-                                        static_cast<std::size_t>(degree(v)));
+    return std::span(neighbour).subspan(static_cast<std::size_t>(start[v]), static_cast<std::size_t>(degree(v)));
   }
 };
 
@@ -232,15 +232,14 @@ Adjacency adjacency(const Graph& g, Visit&& each_entry) {
   Adjacency a;
   a.start.assign(static_cast<std::size_t>(g.vertex_count()) + 1, 0);
   const auto edges = g.edges();
-  for (std::size_t k = 0; k < edges.size(); ++k)
-    each_entry(edges[k], [&](Vertex at, Vertex) { ++a.start[static_cast<std::size_t>(at) + 1]; });
+  for (std::size_t k = 0; k < edges.size(); ++k) each_entry(edges[k], [&](Vertex at, Vertex) { ++a.start[at + 1]; });
   std::partial_sum(a.start.begin(), a.start.end(), a.start.begin());
   a.neighbour.resize(static_cast<std::size_t>(a.start.back()));
   a.edge.resize(a.neighbour.size());
   std::vector<std::int32_t> next(a.start.begin(), a.start.end() - 1);
   for (std::size_t k = 0; k < edges.size(); ++k)
     each_entry(edges[k], [&](Vertex at, Vertex to) {
-      const auto place = static_cast<std::size_t>(next[static_cast<std::size_t>(at)]++);
+      const auto place = static_cast<std::size_t>(next[at]++);
       a.neighbour[place] = to;
       a.edge[place] = static_cast<std::int32_t>(k);
     });

@@ -37,16 +37,19 @@ class LayeredGraph {
     result.graph_ = g.directed() ? g : oriented(g, orientation, rng);
     return result;
   }
-  /// A directed graph with the layer of every vertex, 0 … L − 1 without a gap. Throws unless every edge leads to a
-  /// higher layer. From then on a vertex keeps its layer, and an edge must lead to a higher one.
-  static LayeredGraph with_layers(const Graph& g, std::vector<std::int32_t> layer) {
+  /// A directed graph with the layer of every vertex, 0 … L − 1 without a gap, and its place in the layer unless that
+  /// is the order of nodes. Throws unless every edge leads to a higher layer. From then on a vertex keeps its layer,
+  /// and an edge must lead to a higher one.
+  static LayeredGraph with_layers(const Graph& g, std::vector<std::int32_t> layer,
+                                  std::vector<std::int32_t> place = {}) {
     check(g.directed(), "LayeredGraph: given layers need a directed graph (", g.vertex_count(),
           " vertices, undirected)");
     LayeredGraph result;
-    result.cache_->index = build_layer_index(g, layer);
+    result.cache_->index = build_layer_index(g, layer, place);
     result.cache_->made = true;
     result.graph_ = g;
     result.given_ = std::move(layer);
+    result.given_place_ = std::move(place);
     return result;
   }
 
@@ -55,27 +58,29 @@ class LayeredGraph {
   /// The graph by places of vertices, with its attributes.
   const Graph& graph() const { return graph_; }
   /// Values of the vertices and of the edges; setting them keeps the layers.
-  Attributes& vertex_attributes() { return graph_.vertices(); }
-  const Attributes& vertex_attributes() const { return graph_.vertices(); }
-  Attributes& edge_attributes() { return graph_.connections(); }
-  const Attributes& edge_attributes() const { return graph_.connections(); }
+  AttributeTable& vertex_attributes() { return graph_.vertices(); }
+  const AttributeTable& vertex_attributes() const { return graph_.vertices(); }
+  AttributeTable& edge_attributes() { return graph_.connections(); }
+  const AttributeTable& edge_attributes() const { return graph_.connections(); }
   /// The layers by places of vertices. Throws on a cycle.
   const LayerIndex& index() const {
+    check(cache_ != nullptr, "LayeredGraph: was moved from (", vertex_count(), " vertices)");
     std::lock_guard lock(cache_->mutex);
     if (!cache_->made) {
-      cache_->index = given_.empty() ? build_layer_index(graph_, ids_) : build_layer_index(graph_, given_);
+      cache_->index =
+          given_.empty() ? build_layer_index(graph_, ids_) : build_layer_index(graph_, given_, given_place_);
       cache_->made = true;
     }
     return cache_->index;
   }
   /// True if the layers were not asked for since the last change.
-  bool has_changed() const { return !cache_->made; }
+  bool has_changed() const { return !cache_ || !cache_->made; }
   /// True if the layers were given, false if they are lengths of longest paths.
   bool has_given_layers() const { return !given_.empty(); }
 
   bool contains(std::int64_t id) const { return find(id) >= 0; }
   /// The id at a place in the order of nodes.
-  std::int64_t id(Vertex place) const { return ids_.empty() ? place : ids_[static_cast<std::size_t>(place)]; }
+  std::int64_t id(Vertex place) const { return ids_.empty() ? place : ids_[place]; }
   /// The place of an id in the order of nodes. Throws on an unknown id.
   Vertex place(std::int64_t id) const {
     const Vertex v = find(id);
@@ -87,7 +92,7 @@ class LayeredGraph {
   std::int64_t add_vertex() { return add_vertices(1); }
   /// n vertices more; returns the id of the first.
   std::int64_t add_vertices(std::int64_t n) {
-    check(n >= 0, "LayeredGraph: cannot add fewer than 0 vertices (", n, ")");
+    check(n >= 0 && n < std::numeric_limits<Vertex>::max(), "LayeredGraph: needs 0 to 2^31 - 2 vertices (", n, ")");
     const std::int64_t first = vertex_count();
     if (!ids_.empty())
       for (std::int64_t k = first; k < first + n; ++k)
@@ -95,7 +100,7 @@ class LayeredGraph {
     for (std::int64_t k = 0; k < n && !ids_.empty(); ++k) append(first + k);
     if (ids_.empty()) {
       graph_.add_vertices(n);
-      if (!given_.empty()) given_.resize(static_cast<std::size_t>(first + n), 0);
+      if (!given_.empty()) append_given(n);
     }
     changed();
     return first;
@@ -112,9 +117,7 @@ class LayeredGraph {
   /// The edge u → v; vertices that do not exist are added. A cycle it closes is found when the layers are asked for;
   /// where layers are given, it must lead to a higher one.
   void add_edge(std::int64_t u, std::int64_t v) {
-    if (!given_.empty())
-      check(layer_given(u) < layer_given(v), "LayeredGraph: edges lead to higher layers (", u, " in ", layer_given(u),
-            ", ", v, " in ", layer_given(v), ")");
+    check_given(u, v);
     if (find(u) < 0) append(u);
     if (find(v) < 0) append(v);
     graph_.add_edge(place(u), place(v));
@@ -122,6 +125,7 @@ class LayeredGraph {
   }
   using IdEdge = std::pair<std::int64_t, std::int64_t>;
   void add_edges_from(std::span<const IdEdge> edges) {
+    for (const auto& [u, v] : edges) check_given(u, v);
     for (const auto& [u, v] : edges) add_edge(u, v);
   }
   void add_edges_from(std::initializer_list<IdEdge> edges) { add_edges_from(std::span(edges.begin(), edges.size())); }
@@ -143,8 +147,13 @@ class LayeredGraph {
       for (std::size_t k = 0; k < ids_.size(); ++k) places_[ids_[k]] = static_cast<Vertex>(k);
     }
     if (!given_.empty()) {
-      const std::int32_t l = given_[static_cast<std::size_t>(gone)];
+      const std::int32_t l = given_[gone];
       given_.erase(given_.begin() + gone);
+      if (!given_place_.empty()) {
+        const std::int32_t at = given_place_[gone];
+        given_place_.erase(given_place_.begin() + gone);
+        for (std::size_t v = 0; v < given_.size(); ++v) given_place_[v] -= given_[v] == l && given_place_[v] > at;
+      }
       if (std::find(given_.begin(), given_.end(), l) == given_.end())
         for (std::int32_t& other : given_) other -= other > l;
     }
@@ -174,9 +183,9 @@ class LayeredGraph {
     return all;
   }
   /// The layer of a vertex.
-  std::int64_t layer(std::int64_t id) const { return index().layer[static_cast<std::size_t>(place(id))]; }
+  std::int64_t layer(std::int64_t id) const { return index().layer[place(id)]; }
   /// The place of a vertex within its layer.
-  std::int64_t index_in_layer(std::int64_t id) const { return index().place[static_cast<std::size_t>(place(id))]; }
+  std::int64_t index_in_layer(std::int64_t id) const { return index().place[place(id)]; }
   /// Is there an edge between two different layers, in either direction?
   bool layer_connected(std::int64_t a, std::int64_t b) const { return layer_connection_size(a, b) > 0; }
   /// Number of edges between two different layers, in either direction. Throws if they are the same: edges lead to
@@ -197,7 +206,8 @@ class LayeredGraph {
 
   /// Equal graphs with equal ids and layers.
   friend bool operator==(const LayeredGraph& a, const LayeredGraph& b) {
-    return a.graph_ == b.graph_ && a.given_ == b.given_ && a.all_ids() == b.all_ids();
+    return a.graph_ == b.graph_ && a.given_ == b.given_ && a.given_place_ == b.given_place_ &&
+           a.all_ids() == b.all_ids();
   }
 
  private:
@@ -213,7 +223,7 @@ class LayeredGraph {
     std::iota(rank.begin(), rank.end(), 0);
     if (orientation == Orientation::random) {
       const auto order = rng.permutation(g.vertex_count());
-      for (std::size_t k = 0; k < n; ++k) rank[static_cast<std::size_t>(order[k])] = static_cast<std::int32_t>(k);
+      for (std::size_t k = 0; k < n; ++k) rank[order[k]] = static_cast<std::int32_t>(k);
     } else if (orientation != Orientation::node_order) {
       const Adjacency around = neighbours(g);
       std::vector<Vertex> order;
@@ -230,15 +240,14 @@ class LayeredGraph {
           order.push_back(static_cast<Vertex>(root));
           for (; k < order.size(); ++k)
             for (const Vertex w : around.of(order[k]))
-              if (!std::exchange(met[static_cast<std::size_t>(w)], 1)) order.push_back(w);
+              if (!std::exchange(met[w], 1)) order.push_back(w);
         }
       }
-      for (std::size_t k = 0; k < n; ++k) rank[static_cast<std::size_t>(order[k])] = static_cast<std::int32_t>(k);
+      for (std::size_t k = 0; k < n; ++k) rank[order[k]] = static_cast<std::int32_t>(k);
     }
     std::vector<Edge> edges(g.edges().begin(), g.edges().end());
     for (Edge& e : edges)
-      if (rank[static_cast<std::size_t>(e.source)] > rank[static_cast<std::size_t>(e.target)])
-        std::swap(e.source, e.target);
+      if (rank[e.source] > rank[e.target]) std::swap(e.source, e.target);
     Graph result(g.vertex_count(), std::move(edges), true);
     result.vertices() = g.vertices();
     result.connections() = g.connections();
@@ -250,7 +259,7 @@ class LayeredGraph {
     const auto found = places_.find(id);
     return found == places_.end() ? -1 : found->second;
   }
-  std::int32_t layer_given(std::int64_t id) const { return given_[static_cast<std::size_t>(place(id))]; }
+  std::int32_t layer_given(std::int64_t id) const { return given_[place(id)]; }
   std::vector<std::int64_t> all_ids() const {
     std::vector<std::int64_t> all(static_cast<std::size_t>(vertex_count()));
     for (std::size_t v = 0; v < all.size(); ++v) all[v] = id(static_cast<Vertex>(v));
@@ -268,11 +277,24 @@ class LayeredGraph {
       ids_.push_back(id);
       places_[id] = v;
     }
-    if (!given_.empty()) given_.push_back(0);
+    if (!given_.empty()) append_given(1);
+  }
+  /// n vertices at the end of the first given layer.
+  void append_given(std::int64_t n) {
+    if (!given_place_.empty())
+      for (std::int64_t k = 0, last = std::count(given_.begin(), given_.end(), 0); k < n; ++k)
+        given_place_.push_back(static_cast<std::int32_t>(last + k));
+    given_.resize(given_.size() + static_cast<std::size_t>(n), 0);
   }
   /// Layers must be found anew; a copy that shares them keeps its own.
   void changed() {
     if (!cache_ || cache_->made || cache_.use_count() > 1) cache_ = std::make_shared<Cache>();
+  }
+  /// An edge between given layers must lead to a higher one.
+  void check_given(std::int64_t u, std::int64_t v) const {
+    if (given_.empty()) return;
+    check(layer_given(u) < layer_given(v), "LayeredGraph: edges lead to higher layers (", u, " in ", layer_given(u),
+          ", ", v, " in ", layer_given(v), ")");
   }
   void check_layer(std::int64_t layer) const {
     check(layer >= 0 && layer < num_layers(), "LayeredGraph: no such layer (", layer, " of ", num_layers(), ")");
@@ -282,6 +304,7 @@ class LayeredGraph {
   std::vector<std::int64_t> ids_;                    // of every place; empty: 0, 1, 2, …
   std::unordered_map<std::int64_t, Vertex> places_;  // of every id, if they are kept
   std::vector<std::int32_t> given_;                  // layers, if they were given
+  std::vector<std::int32_t> given_place_;            // places within them; empty: the order of nodes
   std::shared_ptr<Cache> cache_ = std::make_shared<Cache>();
 };
 

@@ -23,12 +23,9 @@ struct LayerIndex {
   std::vector<LayerConnection> connections;  ///< of layers with an edge between them, ascending
 
   std::int64_t layer_count() const { return static_cast<std::int64_t>(start.size()) - 1; }
-  std::int64_t size(std::int64_t l) const {
-    return start[static_cast<std::size_t>(l) + 1] - start[static_cast<std::size_t>(l)];
-  }
+  std::int64_t size(std::int64_t l) const { return start[l + 1] - start[l]; }
   std::span<const Vertex> vertices(std::int64_t l) const {
-    return std::span(order).subspan(static_cast<std::size_t>(start[static_cast<std::size_t>(l)]),
-                                    static_cast<std::size_t>(size(l)));
+    return std::span(order).subspan(static_cast<std::size_t>(start[l]), static_cast<std::size_t>(size(l)));
   }
 };
 
@@ -38,23 +35,21 @@ namespace detail {
 inline std::string cycle_text(const Adjacency& before, const std::vector<std::int32_t>& waiting,
                               std::span<const std::int64_t> ids) {
   Vertex v = 0;
-  while (waiting[static_cast<std::size_t>(v)] == 0) ++v;
+  while (waiting[v] == 0) ++v;
   std::vector<std::int32_t> seen(waiting.size(), -1);
   std::vector<Vertex> walk;
-  while (seen[static_cast<std::size_t>(v)] < 0) {
-    seen[static_cast<std::size_t>(v)] = static_cast<std::int32_t>(walk.size());
+  while (seen[v] < 0) {
+    seen[v] = static_cast<std::int32_t>(walk.size());
     walk.push_back(v);
     const auto sources = before.of(v);
-    v = *std::find_if(sources.begin(), sources.end(),
-                      [&](Vertex u) { return u != v && waiting[static_cast<std::size_t>(u)] > 0; });
+    v = *std::find_if(sources.begin(), sources.end(), [&](Vertex u) { return u != v && waiting[u] > 0; });
   }
-  const auto name = [&](Vertex u) { return std::to_string(ids.empty() ? u : ids[static_cast<std::size_t>(u)]); };
+  const auto name = [&](Vertex u) { return std::to_string(ids.empty() ? u : ids[u]); };
+  const auto first = static_cast<std::size_t>(seen[v]);
+  const bool all = walk.size() - first <= 9;
   std::string text = name(v);
-  std::size_t shown = 0;
-  for (auto k = walk.size(); k-- > static_cast<std::size_t>(seen[static_cast<std::size_t>(v)]);) {
-    if (++shown > 8 && walk[k] != v) continue;
-    text += (shown == 9 ? " -> ... -> " : " -> ") + name(walk[k]);
-  }
+  for (auto k = walk.size(); k-- > first;)
+    if (all || walk.size() - k <= 8 || k == first) text += (all || k > first ? " -> " : " -> ... -> ") + name(walk[k]);
   return text;
 }
 
@@ -63,7 +58,7 @@ inline std::vector<std::int32_t> longest_paths(const Graph& g, std::span<const s
   const auto n = static_cast<std::size_t>(g.vertex_count());
   const Adjacency after = successors(g);
   std::vector<std::int32_t> layer(n, 0), waiting(n, 0);
-  for (const Edge& e : g.edges()) waiting[static_cast<std::size_t>(e.target)] += e.source != e.target;
+  for (const Edge& e : g.edges()) waiting[e.target] += e.source != e.target;
   std::vector<Vertex> ready;
   ready.reserve(n);
   for (std::size_t v = 0; v < n; ++v)
@@ -71,9 +66,9 @@ inline std::vector<std::int32_t> longest_paths(const Graph& g, std::span<const s
   for (std::size_t k = 0; k < ready.size(); ++k)
     for (const Vertex v : after.of(ready[k])) {
       if (v == ready[k]) continue;
-      auto& own = layer[static_cast<std::size_t>(v)];
-      own = std::max(own, layer[static_cast<std::size_t>(ready[k])] + 1);
-      if (--waiting[static_cast<std::size_t>(v)] == 0) ready.push_back(v);
+      auto& own = layer[v];
+      own = std::max(own, layer[ready[k]] + 1);
+      if (--waiting[v] == 0) ready.push_back(v);
     }
   check(ready.size() == n, "LayeredGraph: the graph has a cycle (",
         ready.size() == n ? "" : cycle_text(predecessors(g), waiting, ids), ")");
@@ -103,29 +98,27 @@ inline std::vector<Vertex> visiting_order(const Graph& g, std::span<const std::i
     members.push_back(static_cast<Vertex>(v));
     for (std::size_t k = first; k < members.size(); ++k)
       for (const Vertex u : before.of(members[k]))
-        if (group[static_cast<std::size_t>(u)] < 0) {
-          group[static_cast<std::size_t>(u)] = own;
+        if (group[u] < 0) {
+          group[u] = own;
           members.push_back(u);
         }
     span_of_group.emplace_back(static_cast<std::int32_t>(first), static_cast<std::int32_t>(members.size()));
   }
   for (const Edge& e : edges)
-    if (e.source != e.target && group[static_cast<std::size_t>(e.source)] == group[static_cast<std::size_t>(e.target)])
-      ++successors_left[static_cast<std::size_t>(e.source)];
+    if (e.source != e.target && group[e.source] == group[e.target]) ++successors_left[e.source];
 
-  const auto id = [&](Vertex v) { return ids.empty() ? std::int64_t{v} : ids[static_cast<std::size_t>(v)]; };
+  const auto id = [&](Vertex v) { return ids.empty() ? std::int64_t{v} : ids[v]; };
   const auto smaller = [&](Vertex a, Vertex b) { return id(a) < id(b); };
   for (const auto& [first, last] : span_of_group) {
     std::priority_queue<Vertex, std::vector<Vertex>, decltype(smaller)> free(smaller);
-    free.push(members[static_cast<std::size_t>(first)]);
-    const std::int32_t own = group[static_cast<std::size_t>(free.top())];
+    free.push(members[first]);
+    const std::int32_t own = group[free.top()];
     for (std::int32_t k = last; k-- > first;) {
       const Vertex v = free.top();
       free.pop();
-      order[static_cast<std::size_t>(k)] = v;
+      order[k] = v;
       for (const Vertex u : before.of(v))
-        if (u != v && group[static_cast<std::size_t>(u)] == own && --successors_left[static_cast<std::size_t>(u)] == 0)
-          free.push(u);
+        if (u != v && group[u] == own && --successors_left[u] == 0) free.push(u);
     }
   }
   return order;
@@ -136,15 +129,15 @@ inline LayerIndex index_of(const Graph& g, std::vector<std::int32_t> layer, std:
   LayerIndex index;
   const std::int32_t layers = layer.empty() ? 0 : 1 + *std::max_element(layer.begin(), layer.end());
   index.start.assign(static_cast<std::size_t>(layers) + 1, 0);
-  for (const std::int32_t l : layer) ++index.start[static_cast<std::size_t>(l) + 1];
+  for (const std::int32_t l : layer) ++index.start[l + 1];
   std::partial_sum(index.start.begin(), index.start.end(), index.start.begin());
   index.order.resize(layer.size());
   index.place.resize(layer.size());
   std::vector<std::int32_t> next(index.start.begin(), index.start.end() - 1);
   for (const Vertex v : visited) {
-    const auto l = static_cast<std::size_t>(layer[static_cast<std::size_t>(v)]);
-    index.place[static_cast<std::size_t>(v)] = next[l] - index.start[l];
-    index.order[static_cast<std::size_t>(next[l]++)] = v;
+    const auto l = static_cast<std::size_t>(layer[v]);
+    index.place[v] = next[l] - index.start[l];
+    index.order[next[l]++] = v;
   }
   // Edges between layers, counted layer by layer through one row of counters: O(V + E + pairs log pairs).
   const Adjacency after = successors(g);
@@ -154,13 +147,13 @@ inline LayerIndex index_of(const Graph& g, std::vector<std::int32_t> layer, std:
     met.clear();
     for (const Vertex v : index.vertices(l))
       for (const Vertex w : after.of(v)) {
-        const std::int32_t to = layer[static_cast<std::size_t>(w)];
-        if (to != l && count[static_cast<std::size_t>(to)]++ == 0) met.push_back(to);
+        const std::int32_t to = layer[w];
+        if (to != l && count[to]++ == 0) met.push_back(to);
       }
     std::sort(met.begin(), met.end());
     for (const std::int32_t to : met) {
-      index.connections.push_back({l, to, count[static_cast<std::size_t>(to)]});
-      count[static_cast<std::size_t>(to)] = 0;
+      index.connections.push_back({l, to, count[to]});
+      count[to] = 0;
     }
   }
   index.layer = std::move(layer);
@@ -183,28 +176,36 @@ inline LayerIndex build_layer_index(const Graph& g, std::span<const std::int64_t
 }
 
 /// The index of layers that are given, one per vertex, numbered 0 … L − 1 without a gap; vertices of a layer stand in
-/// node order. Throws unless every edge leads to a higher layer.
-inline LayerIndex build_layer_index(const Graph& g, std::vector<std::int32_t> layer) {
+/// node order, or in that of `place` if it is given: 0, 1, 2, … within every layer. Throws unless every edge leads to a
+/// higher layer, and on other numbers.
+inline LayerIndex build_layer_index(const Graph& g, std::vector<std::int32_t> layer,
+                                    std::span<const std::int32_t> place = {}) {
   check(static_cast<std::int64_t>(layer.size()) == g.vertex_count(), "LayeredGraph: needs a layer for every vertex (",
         layer.size(), " for ", g.vertex_count(), ")");
-  std::vector<char> used(layer.size(), 0);
-  std::int32_t layers = 0;
+  std::vector<std::int32_t> size(layer.size() + 1, 0);
   for (const std::int32_t l : layer) {
     check(l >= 0 && static_cast<std::size_t>(l) < layer.size(),
           "LayeredGraph: layers are numbered 0, 1, ... without a gap (", l, " with ", layer.size(), " vertices)");
-    used[static_cast<std::size_t>(l)] = 1;
-    layers = std::max(layers, l + 1);
+    ++size[l];
   }
-  for (std::int32_t l = 0; l < layers; ++l)
-    check(used[static_cast<std::size_t>(l)], "LayeredGraph: layers are numbered 0, 1, ... without a gap (", l, " of ",
-          layers, " is empty)");
+  const auto layers = std::find(size.begin(), size.end(), 0) - size.begin();
+  check(std::all_of(size.begin() + layers, size.end(), [](std::int32_t n) { return n == 0; }),
+        "LayeredGraph: layers are numbered 0, 1, ... without a gap (", layers, " is empty)");
   for (const Edge& e : g.edges())
-    check(layer[static_cast<std::size_t>(e.source)] < layer[static_cast<std::size_t>(e.target)],
-          "LayeredGraph: edges lead to higher layers (", e.source, " in ", layer[static_cast<std::size_t>(e.source)],
-          ", ", e.target, " in ", layer[static_cast<std::size_t>(e.target)], ")");
+    check(layer[e.source] < layer[e.target], "LayeredGraph: edges lead to higher layers (", e.source, " in ",
+          layer[e.source], ", ", e.target, " in ", layer[e.target], ")");
   std::vector<Vertex> order(layer.size());
   std::iota(order.begin(), order.end(), 0);
-  return detail::index_of(g, std::move(layer), order);
+  if (!place.empty()) {
+    check(place.size() == layer.size(), "LayeredGraph: needs a place for every vertex (", place.size(), " for ",
+          layer.size(), ")");
+    std::stable_sort(order.begin(), order.end(), [&](Vertex a, Vertex b) { return place[a] < place[b]; });
+  }
+  LayerIndex index = detail::index_of(g, std::move(layer), order);
+  for (std::size_t v = 0; v < place.size(); ++v)
+    check(index.place[v] == place[v], "LayeredGraph: places in a layer are numbered 0, 1, ... (", place[v],
+          " in layer ", index.layer[v], ")");
+  return index;
 }
 
 }  // namespace deepstruct

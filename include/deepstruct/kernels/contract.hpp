@@ -86,17 +86,17 @@ inline bool sliced_linear(cpu, sliced_view s, const float* x, const float* bias,
 
 // dag: h[v] of the vertices of a layered DAG (dag_view) by the samples of a tile: h = x for inputs, then in order
 // h[v] = Σ over its branches of max(Σ w·h[u] + bias, 0), or where joint f(Σ w·h[u] + bias). Storage of h and g:
-// [tiles or fewer places, vertices, tile], of `positive`: a byte a lane, [places, branches, lanes].
+// [tiles or fewer places, vertices, tile], of `positive`: [places, dag_sign_words].
 // c[k] = Σ max(bias, 0) over the branches of vertex inputs + k without an edge
 inline void dag_constants(cpu, dag_view d, const float* bias, float* c);
 // y[b, o] = h[output[o]]; where places are as many as tiles, h and positive keep what backward wants
 inline void dag_forward(cpu, dag_view d, const float* values, const float* bias, const float* constant,
-                        matrix_view<const float> x, matrix_view<float> y, float* h, std::int8_t* positive,
+                        matrix_view<const float> x, matrix_view<float> y, float* h, std::int32_t* positive,
                         std::int64_t places);
 // dx[b, u] = dL/dh of the inputs; per part of the samples dw (in the order of by_column, as `values`), dL/dz summed
 // over samples of every branch with edges (where joint of every vertex), and dL/dh of every vertex; g [parts, vertices,
 // tile] is scratch
-inline void dag_backward(cpu, dag_view d, const float* values, const float* h, const std::int8_t* positive,
+inline void dag_backward(cpu, dag_view d, const float* values, const float* h, const std::int32_t* positive,
                          matrix_view<const float> dy, matrix_view<float> dx, float* g, float* dw, float* branch_sums,
                          float* vertex_sums);
 // dw[e] and db[row] from the sums of the parts

@@ -17,6 +17,9 @@
 
 namespace deepstruct::kernels {
 
+/// Words of signs of a tile, eight branches to a vector.
+inline std::int64_t dag_sign_words(dag_view d) { return (d.branches + 7) / 8 * active_width(); }
+
 /// Samples of a full tile.
 inline std::int64_t dag_tile() { return 4 * std::int64_t{active_width()}; }
 inline std::int64_t dag_tiles(std::int64_t samples) { return (samples + dag_tile() - 1) / dag_tile(); }
@@ -45,9 +48,9 @@ inline void dag_constants(cpu, dag_view d, const float* bias, float* c) {
 }
 
 inline void dag_forward(cpu, dag_view d, const float* values, const float* bias, const float* constant,
-                        matrix_view<const float> x, matrix_view<float> y, float* h, std::int8_t* positive,
+                        matrix_view<const float> x, matrix_view<float> y, float* h, std::int32_t* positive,
                         std::int64_t places) {
-  using Body = void (*)(dag_view, const float*, const float*, const float*, float*, std::int8_t*);
+  using Body = void (*)(dag_view, const float*, const float*, const float*, float*, std::int32_t*);
   static constexpr Body all[3][6] = {
       {&baseline::dag_forward_tile<1, false>, &baseline::dag_forward_tile<1, true>,
        &baseline::dag_forward_tile<2, false>, &baseline::dag_forward_tile<2, true>,
@@ -57,10 +60,10 @@ inline void dag_forward(cpu, dag_view d, const float* values, const float* bias,
       {&avx512::dag_forward_tile<1, false>, &avx512::dag_forward_tile<1, true>, &avx512::dag_forward_tile<2, false>,
        &avx512::dag_forward_tile<2, true>, &avx512::dag_forward_tile<4, false>, &avx512::dag_forward_tile<4, true>}};
   const auto& bodies = *simd::pick(&all[0], &all[1], &all[2]);
-  const std::int64_t tile = dag_tile(), width = active_width();
+  const std::int64_t tile = dag_tile();
   parallel_for(places, [&](std::int64_t place) {
     float* own = h + place * d.vertices * tile;
-    std::int8_t* signs = positive + place * d.branches * width;
+    std::int32_t* signs = positive + place * dag_sign_words(d);
     for (std::int64_t at = place * tile; at < x.rows; at += places * tile) {
       const auto [samples, room] = dag_tile_at(at, x.rows);
       for (std::int64_t u = 0; u < d.inputs;
@@ -75,10 +78,11 @@ inline void dag_forward(cpu, dag_view d, const float* values, const float* bias,
   });
 }
 
-inline void dag_backward(cpu, dag_view d, const float* values, const float* h, const std::int8_t* positive,
+inline void dag_backward(cpu, dag_view d, const float* values, const float* h, const std::int32_t* positive,
                          matrix_view<const float> dy, matrix_view<float> dx, float* g, float* dw, float* branch_sums,
                          float* vertex_sums) {
-  using Body = void (*)(dag_view, const float*, const float*, const std::int8_t*, bool, float*, float*, float*, float*);
+  using Body =
+      void (*)(dag_view, const float*, const float*, const std::int32_t*, bool, float*, float*, float*, float*);
   static constexpr Body all[3][6] = {
       {&baseline::dag_backward_tile<1, false>, &baseline::dag_backward_tile<1, true>,
        &baseline::dag_backward_tile<2, false>, &baseline::dag_backward_tile<2, true>,
@@ -88,7 +92,7 @@ inline void dag_backward(cpu, dag_view d, const float* values, const float* h, c
       {&avx512::dag_backward_tile<1, false>, &avx512::dag_backward_tile<1, true>, &avx512::dag_backward_tile<2, false>,
        &avx512::dag_backward_tile<2, true>, &avx512::dag_backward_tile<4, false>, &avx512::dag_backward_tile<4, true>}};
   const auto& bodies = *simd::pick(&all[0], &all[1], &all[2]);
-  const std::int64_t tile = dag_tile(), width = active_width(), tiles = dag_tiles(dy.rows), parts = dag_parts(dy.rows),
+  const std::int64_t tile = dag_tile(), tiles = dag_tiles(dy.rows), parts = dag_parts(dy.rows),
                      count = d.vertices - d.inputs, sums = d.row_start ? d.branches : count;
   parallel_for(parts, [&](std::int64_t part) {
     float* own = g + part * d.vertices * tile;
@@ -101,7 +105,7 @@ inline void dag_backward(cpu, dag_view d, const float* values, const float* h, c
         std::copy_n(dy.col(o) + at, samples, to);
         std::fill(to + samples, to + room, 0.0f);
       }
-      dag_body(bodies, room, !d.row_start)(d, values, h + t * d.vertices * tile, positive + t * d.branches * width,
+      dag_body(bodies, room, !d.row_start)(d, values, h + t * d.vertices * tile, positive + t * dag_sign_words(d),
                                            t > first, own, dw + part * d.by_row.nnz, branch_sums + part * sums,
                                            vertex_sums + part * count);
       if (dx.data)

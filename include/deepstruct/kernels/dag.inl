@@ -4,8 +4,11 @@
 
 /// Vectors of samples of a tile: their sums stay in registers.
 inline constexpr int dag_vectors = 4;
-/// One byte a lane: bit v tells whether a branch is positive in vector v.
-typedef signed char i8 __attribute__((vector_size(sizeof(f32) / 4), aligned(1), may_alias));
+/// Which branches are positive: eight of them share a vector of words, branch j has bits 4·(j mod 8) + v of vector
+/// j / 8 for vector v of samples. To 8 bytes of signs a tile loads 256 of values.
+[[gnu::always_inline]] inline i32 dag_signs(const std::int32_t* positive, std::int64_t j) {
+  return load_bits(positive + j / 8 * width) >> static_cast<int>(j % 8 * 4);
+}
 /// How many edges ahead a vertex is fetched when a tile does not fit into the second cache: a step of 20 thousand
 /// edges takes 0.8 times as long; where it fits, nothing is gained.
 inline constexpr std::int64_t dag_ahead = 12;
@@ -46,11 +49,12 @@ template <int Vectors>
 /// h of all vertices behind the inputs, and which branches are positive.
 template <int Vectors, bool Joint>
 inline void dag_forward_tile(dag_view d, const float* values, const float* bias, const float* constant, float* h,
-                             std::int8_t* positive) {
+                             std::int32_t* positive) {
   constexpr std::int64_t tile = Vectors * width;
   const std::int32_t* col = d.by_row.col;
   const std::int64_t count = d.vertices - d.inputs, nnz = d.by_row.nnz;
   const bool far = d.vertices * tile * 4 > dag_cached;
+  i32 signs{};
   for (std::int64_t k = 0; k < count; ++k) {
     f32 out[Vectors];
     std::int64_t j = Joint ? k : d.branch_start[k];
@@ -79,13 +83,14 @@ inline void dag_forward_tile(dag_view d, const float* values, const float* bias,
           for (int v = 0; v < Vectors; ++v) out[v] = activated(sum[v], activation);
         }
       } else {
-        i32 bits_of = {};
+        i32 own{};
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
-          bits_of |= (sum[v] > 0.0f) & (1 << v);
+          own |= (sum[v] > 0.0f) & (1 << v);
           out[v] += clamp_low(sum[v], 0.0f);
         }
-        *reinterpret_cast<i8*>(positive + j * width) = __builtin_convertvector(bits_of, i8);
+        signs = j % 8 == 0 ? own : signs | own << static_cast<int>(j % 8 * 4);
+        store_bits(positive + j / 8 * width, signs);
       }
     }
     float* to = h + (d.inputs + k) * tile;
@@ -94,11 +99,31 @@ inline void dag_forward_tile(dag_view d, const float* values, const float* bias,
   }
 }
 
+/// Sums over lanes, four at a time, wherever their results go: a vertex has two or three edges and as many sums, so one
+/// by one they would be the greater part of the work.
+struct dag_sums {
+  f32 waiting[4];
+  float* to[4];
+  int count = 0;
+  bool add;
+
+  [[gnu::always_inline]] void push(f32 v, float* result) {
+    waiting[count] = v;
+    to[count] = result;
+    if (++count == 4) flush();
+  }
+  [[gnu::always_inline]] void flush() {
+    const quad sum = sum_lanes<width>(waiting[0], waiting[1], waiting[2], waiting[3]);
+    for (int q = 0; q < count; ++q) *to[q] = add ? *to[q] + sum[q] : sum[q];
+    count = 0;
+  }
+};
+
 /// Gradients of one tile, vertices from the last to the first: what arrives at a vertex is the sum over its outgoing
 /// edges, and the loaded gradient of a target serves the edge's weight too. `g` [vertices, tile] is scratch: dL/dh, or
 /// dL/dz where joint. dw is in the order of the transposed mask.
 template <int Vectors, bool Joint>
-inline void dag_backward_tile(dag_view d, const float* values, const float* h, const std::int8_t* positive, bool add,
+inline void dag_backward_tile(dag_view d, const float* values, const float* h, const std::int32_t* positive, bool add,
                               float* g, float* dw, float* db, float* vertex_sum) {
   constexpr std::int64_t tile = Vectors * width;
   const bool far = d.vertices * tile * 4 > dag_cached;
@@ -106,6 +131,8 @@ inline void dag_backward_tile(dag_view d, const float* values, const float* h, c
   const float* from_first = Joint ? g + d.inputs * tile : g;
   const std::int64_t nnz = d.by_column.nnz;
   std::int64_t next_output = d.outputs - 1;
+  dag_sums sums;
+  sums.add = add;
   for (std::int64_t u = d.vertices - 1; u >= 0; --u) {
     float* own = g + u * tile;
     f32 sum[Vectors], mine[Vectors];
@@ -117,61 +144,50 @@ inline void dag_backward_tile(dag_view d, const float* values, const float* h, c
       mine[v] = load(h + u * tile + v * width);
     }
     const std::int64_t end = d.by_column.start[u + 1];
-    for (std::int64_t k = d.by_column.start[u]; k < end; k += 4) {
-      const std::int64_t left = end - k;
-      f32 dot[4] = {};
+    for (std::int64_t k = d.by_column.start[u]; k < end; ++k) {
+      const float* from = from_first + target[k] * tile;
+      if (far && k + dag_ahead < nnz) dag_fetch<Vectors>(from_first + target[k + dag_ahead] * tile);
+      const f32 factor = splat(values[k]);
+      const i32 signs = Joint ? i32{} : dag_signs(positive, d.through[k]);
+      f32 dot{};
 #pragma GCC unroll 4
-      for (int q = 0; q < 4; ++q) {
-        if (q > 0 && q >= left) break;
-        const float* from = from_first + target[k + q] * tile;
-        if (far && k + q + dag_ahead < nnz) dag_fetch<Vectors>(from_first + target[k + q + dag_ahead] * tile);
-        const f32 factor = splat(values[k + q]);
-        i32 bits_of = {};
-        if constexpr (!Joint)
-          bits_of = __builtin_convertvector(*reinterpret_cast<const i8*>(positive + d.through[k + q] * width), i32);
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) {
-          f32 in = load(from + v * width);
-          if constexpr (!Joint) in = (bits_of & (1 << v)) != 0 ? in : f32{};
-          sum[v] += factor * in;
-          dot[q] = v == 0 ? in * mine[v] : dot[q] + in * mine[v];
-        }
+      for (int v = 0; v < Vectors; ++v) {
+        f32 in = load(from + v * width);
+        if constexpr (!Joint) in = (signs & (1 << v)) != 0 ? in : f32{};
+        sum[v] += factor * in;
+        dot = v == 0 ? in * mine[v] : dot + in * mine[v];
       }
-      const quad dots = sum_lanes<width>(dot[0], dot[1], dot[2], dot[3]);
-      for (int q = 0; q < 4 && q < left; ++q) dw[k + q] = add ? dw[k + q] + dots[q] : dots[q];
+      sums.push(dot, dw + k);
     }
     if (u >= d.inputs) {
       const std::int64_t k = u - d.inputs;
+      f32 all{};
       if constexpr (Joint) {
         const Activation activation = d.activation ? d.activation[k] : Activation::relu;
-        f32 all{};
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
           sum[v] = activation == Activation::relu ? (mine[v] > 0.0f ? sum[v] : f32{})
                                                   : sum[v] * activation_slope(mine[v], activation);
           all += sum[v];
         }
-        const float one = sum_lanes<width>(all, f32{}, f32{}, f32{})[0];
-        db[k] = add ? db[k] + one : one;
+        sums.push(all, db + k);
       } else {
-        f32 all{};
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) all += sum[v];
-        const float whole = sum_lanes<width>(all, f32{}, f32{}, f32{})[0];
-        vertex_sum[k] = add ? vertex_sum[k] + whole : whole;
+        sums.push(all, vertex_sum + k);
         for (std::int64_t j = d.branch_start[k]; j < d.branch_start[k + 1]; ++j) {
-          const i32 bits_of = __builtin_convertvector(*reinterpret_cast<const i8*>(positive + j * width), i32);
+          const i32 signs = dag_signs(positive, j);
           f32 some{};
 #pragma GCC unroll 4
-          for (int v = 0; v < Vectors; ++v) some += (bits_of & (1 << v)) != 0 ? sum[v] : f32{};
-          const float one = sum_lanes<width>(some, f32{}, f32{}, f32{})[0];
-          db[j] = add ? db[j] + one : one;
+          for (int v = 0; v < Vectors; ++v) some += (signs & (1 << v)) != 0 ? sum[v] : f32{};
+          sums.push(some, db + j);
         }
       }
     }
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) store(own + v * width, sum[v]);
   }
+  sums.flush();
 }
 
 /// c[k] = Σ max(bias, 0) over the branches of vertex k that have no edge: what the original's mathematics adds to

@@ -21,6 +21,7 @@ struct MaskedLinearOptions {
   storage store = storage::full;
   bool keep_layer_input = false;  ///< remember the last input in layer_input()
   bool freeze_masked = false;     ///< full storage: optimizers leave weights behind the mask alone
+  bool structural = false;        ///< the mask is the structure of a network: reset_parameters keeps it
   bool learnable_mask = false;    ///< full storage: the mask is where alpha_1 > alpha_0 of a parameter [out, in, 2]
   Gradient gradient = Gradient::straight_through;  ///< how alpha learns; none is the original, in which it does not
 };
@@ -43,6 +44,20 @@ class MaskedLinearLayer {
   }
   MaskedLinearLayer(std::int64_t in, std::int64_t out, Rng& rng = default_rng())
       : MaskedLinearLayer(in, out, MaskedLinearOptions{}, rng) {}
+
+  /// A packed layer with the edges of a mask, their values, and a bias unless it is empty.   values [nnz], bias [out]
+  MaskedLinearLayer(const Mask& mask, Tensor values, std::optional<Tensor> biases, bool structural = false)
+      : weight(std::move(values)),
+        in_(mask.cols()),
+        out_(mask.rows()),
+        options_{.bias = biases.has_value(), .store = storage::packed, .structural = structural},
+        mask_(mask) {
+    check(weight.shape() == Shape{mask.nnz()}, "MaskedLinearLayer: needs one value per edge (values ", weight.shape(),
+          ", edges ", mask.nnz(), ")");
+    check(!biases || biases->shape() == Shape{out_}, "MaskedLinearLayer: needs one bias per output (bias ",
+          biases ? biases->shape() : Shape{}, ", outputs ", out_, ")");
+    if (biases) bias = Param(*std::move(biases));
+  }
 
   std::int64_t in_features() const { return in_; }
   std::int64_t out_features() const { return out_; }
@@ -179,8 +194,10 @@ class MaskedLinearLayer {
     else
       set_mask_anew(Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return std::abs(w(r, c)) >= theta; }));
   }
-  /// New initial weights; every connection on again unless the mask is kept. Optimizer slots are forgotten.
+  /// New initial weights; every connection on again unless the mask is kept. Optimizer slots are forgotten. Where the
+  /// mask is a structure it is kept, and weights and bias of row r are U(±1/√d), d its number of edges.
   void reset_parameters(Rng& rng = default_rng(), bool keep_mask = false) {
+    if (options_.structural) return reset_structural(rng);
     Tensor w = default_weight({out_, in_}, rng);
     const Mask m = keep_mask ? mask() : Mask::ones(out_, in_);
     if (packed()) w = pick_edges(w, m).value();
@@ -251,6 +268,22 @@ class MaskedLinearLayer {
     if (std::holds_alternative<Tensor>(mask_)) mask_ = Mask::ones(out_, in_);
     set_mask(m);
   }
+  void reset_structural(Rng& rng) {
+    const Mask m = mask();
+    const Draw d = rng.draw(), d_bias = rng.draw();
+    Tensor w = Tensor::empty({m.nnz()}), b = Tensor::empty({out_});
+    const auto start = m.row_start();
+    for (std::int64_t r = 0; r < out_; ++r) {
+      const float bound = 1 / std::sqrt(static_cast<float>(std::max(1, start[r + 1] - start[r])));
+      for (std::int32_t e = start[r]; e < start[r + 1]; ++e)
+        w(e) = d.uniform(static_cast<std::uint64_t>(e), -bound, bound);
+      b(r) = d_bias.uniform(static_cast<std::uint64_t>(r), -bound, bound);
+    }
+    weight = Param(packed() ? std::move(w) : place_edges(w, m).value());
+    if (options_.bias) bias = Param(std::move(b));
+    saliency_.reset();
+    refresh_live();
+  }
   void convert(const Mask& m, storage store) {
     mask_ = m;
     options_.store = store;
@@ -270,15 +303,20 @@ class MaskedLinearLayer {
 };
 
 /// A copy of the model with every masked layer in packed storage: pruned weights are gone from memory, file and time.
+/// Parts that pack in a way of their own (MaskedDeepDAN) do.
 template <class M>
 M pack(M model) {
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.pack(); });
+  walk(model, [](const Path&, auto& part) {
+    if constexpr (requires { part.pack(); }) part.pack();
+  });
   return model;
 }
 /// A copy of the model with every masked layer in full storage.
 template <class M>
 M unpack(M model) {
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.unpack(); });
+  walk(model, [](const Path&, auto& part) {
+    if constexpr (requires { part.unpack(); }) part.unpack();
+  });
   return model;
 }
 /// apply_mask() of every masked layer.

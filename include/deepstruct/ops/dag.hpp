@@ -22,7 +22,7 @@ struct DagWiring {
   bool joint() const { return row_start.empty(); }
   std::int64_t rows() const { return joint() ? vertices - inputs : std::int64_t{row_start.back()}; }
   /// First branch of vertex inputs + k.
-  std::int64_t row_of(std::int64_t k) const { return joint() ? k : row_start[static_cast<std::size_t>(k)]; }
+  std::int64_t row_of(std::int64_t k) const { return joint() ? k : row_start[k]; }
 };
 
 namespace detail {
@@ -43,9 +43,9 @@ struct DagPlan {
       const auto v = static_cast<std::int32_t>(w.inputs + k);
       if (!w.joint()) branch_start.push_back(static_cast<std::int32_t>(branch.size()));
       for (std::int64_t r = w.row_of(k); r < w.row_of(k + 1); ++r) {
-        const std::int32_t begin = start[static_cast<std::size_t>(r)], end = start[static_cast<std::size_t>(r) + 1];
+        const std::int32_t begin = start[r], end = start[r + 1];
         if (begin == end) continue;
-        const std::int32_t latest = col[static_cast<std::size_t>(end) - 1];
+        const std::int32_t latest = col[end - 1];
         check(latest < v, "layered_dag: edges must lead to later vertices (", latest, " to ", v, ")");
         if (latest >= block.back()) block.push_back(v);
         if (!w.joint()) branch.push_back({static_cast<std::int32_t>(r), begin, end});
@@ -56,16 +56,14 @@ struct DagPlan {
     branch_start.push_back(static_cast<std::int32_t>(branch.size()));
     std::vector<std::int32_t> owner(static_cast<std::size_t>(mask.rows())), number(owner.size());
     for (std::int64_t k = 0; k < count; ++k)
-      for (std::int64_t r = w.row_of(k); r < w.row_of(k + 1); ++r)
-        owner[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(w.inputs + k);
-    for (std::size_t j = 0; j < branch.size(); ++j)
-      number[static_cast<std::size_t>(branch[j].row)] = static_cast<std::int32_t>(j);
+      for (std::int64_t r = w.row_of(k); r < w.row_of(k + 1); ++r) owner[r] = static_cast<std::int32_t>(w.inputs + k);
+    for (std::size_t j = 0; j < branch.size(); ++j) number[branch[j].row] = static_cast<std::int32_t>(j);
     const csr_view t = mask.csc();
     target.resize(static_cast<std::size_t>(t.nnz));
     through.resize(target.size());
     for (std::size_t k = 0; k < target.size(); ++k) {
-      target[k] = owner[static_cast<std::size_t>(t.col[k])];
-      through[k] = number[static_cast<std::size_t>(t.col[k])];
+      target[k] = owner[t.col[k]];
+      through[k] = number[t.col[k]];
     }
   }
 
@@ -103,7 +101,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
     const std::int64_t first = plan.block[block], count = plan.block[block + 1] - first;
     if (count == 0) continue;
     const std::int64_t row = w.row_of(first - w.inputs), rows = w.row_of(first - w.inputs + count) - row;
-    const std::int32_t begin = start[static_cast<std::size_t>(row)], end = start[static_cast<std::size_t>(row + rows)];
+    const std::int32_t begin = start[row], end = start[row + rows];
     std::vector<std::int32_t> row_starts(start.begin() + row, start.begin() + row + rows + 1);
     for (std::int32_t& s : row_starts) s -= begin;
     const Mask some = Mask::from_csr(
@@ -116,8 +114,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
       } else {
         for (const Activation f : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid}) {
           Tensor chosen = Tensor::zeros({count});
-          for (std::int64_t k = 0; k < count; ++k)
-            chosen(k) = w.activation[static_cast<std::size_t>(first - w.inputs + k)] == f;
+          for (std::int64_t k = 0; k < count; ++k) chosen(k) = w.activation[first - w.inputs + k] == f;
           const Var part = mul(activate(z, f), chosen);
           next = next ? add(next, part) : part;
         }
@@ -171,7 +168,7 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
   Tensor y = Tensor::empty({samples, outputs});
   Tensor constant = Tensor::empty({w.joint() ? 0 : w.vertices - w.inputs});
   Buffer<float> h(static_cast<std::size_t>(places * room));
-  Buffer<std::int8_t> positive(static_cast<std::size_t>(places * d.branches * kernels::dag_tile() / 4));
+  Buffer<std::int32_t> positive(static_cast<std::size_t>(places * kernels::dag_sign_words(d)));
   on(y.device(), [&](auto device) {
     if (!w.joint()) kernels::dag_constants(device, d, bias.value().data(), constant.data());
     kernels::dag_forward(device, d, values.value().data(), bias.value().data(), constant.data(), x.value().view(),

@@ -5,6 +5,7 @@
 [[gnu::always_inline]] inline void store(float* p, f32 v) { *reinterpret_cast<f32*>(p) = v; }
 [[gnu::always_inline]] inline f32 splat(float x) { return f32{} + x; }
 [[gnu::always_inline]] inline i32 load_bits(const std::int32_t* p) { return *reinterpret_cast<const i32*>(p); }
+[[gnu::always_inline]] inline void store_bits(std::int32_t* p, i32 v) { *reinterpret_cast<i32*>(p) = v; }
 [[gnu::always_inline]] inline i32 bits(f32 v) { return reinterpret_cast<i32&>(v); }
 [[gnu::always_inline]] inline f32 as_float(i32 v) { return reinterpret_cast<f32&>(v); }
 
