@@ -2,7 +2,8 @@
 """The peers in Python: PyTorch with weight * mask, plain and CSR layers, and the original deepstruct where installed.
 
 --make DIR writes weights, masks, inputs and the losses of the first steps in double precision for adam_step.cpp.
---problem DIR times Adam steps and inference on them; --layers times single layers; --prune times a global prune.
+--problem DIR times Adam steps and inference on them; --layers times single layers; --prune times a global prune; --dan
+DIR times networks on the graphs that bench/dan --graphs DIR left there.
 Every result is checked against double precision before it is timed. Rows go to --json.
 """
 import argparse
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 
 try:
+    import deepstruct.graph
     import deepstruct.pruning
     import deepstruct.sparse
+    import networkx
 except ImportError:
     deepstruct = None
 
@@ -223,6 +226,49 @@ def prune(models, threads):
     return rows
 
 
+def dans(folder, threads):
+    """Networks on graphs: load_from and construct, and an Adam step; both as often as half a minute allows."""
+    rows = []
+    for file in sorted(folder.glob("*.edges"), key=lambda f: int(f.stem)):
+        n = int(file.stem)
+        edges = np.loadtxt(file, dtype=np.int64, skiprows=1)
+        graph = networkx.Graph()
+        graph.add_nodes_from(range(n))
+        graph.add_edges_from(map(tuple, edges))
+        builds = []
+        while len(builds) < 3 and sum(builds) < 30e6:
+            begin = time.perf_counter()
+            structure = deepstruct.graph.CachedLayeredGraph.load_from(graph)
+            structure.num_layers
+            model = deepstruct.sparse.MaskedDeepDAN(784, 10, structure)
+            builds.append((time.perf_counter() - begin) * 1e6)
+        x, y = torch.randn(BATCH, 784), torch.arange(BATCH) % 10
+        with torch.no_grad():
+            wanted = model.double()(x.double()) if n <= 10000 else None  # 6 GB more at 30000
+            error = (model.float()(x).double() - wanted).abs().max().item() if wanted is not None else 0
+        if not error <= 1e-4:
+            sys.exit(f"peers: logits of a network on a graph are wrong by {error}")
+        timings = []
+        for foreach in (False, True) if n <= 1000 else (True,):  # Adam over all parameters at once is the faster one
+            adam = torch.optim.Adam(model.parameters(), foreach=foreach)
+            steps = []
+            while len(steps) < 25 and (sum(steps) < 30e6 or len(steps) < 2):
+                begin = time.perf_counter()
+                loss = torch.nn.functional.cross_entropy(model(x), y)
+                adam.zero_grad(set_to_none=True)
+                loss.backward()
+                adam.step()
+                steps.append((time.perf_counter() - begin) * 1e6)
+            steps = steps[min(3, len(steps) - 1):]
+            median = statistics.median(steps)
+            timings.append((median, statistics.median(abs(t - median) for t in steps)))
+        for case, (median, spread) in (("dan_step", min(timings)), ("dan_build", (statistics.median(builds), 0.0))):
+            rows.append({"case": case, "model": f"watts_strogatz-{n}", "batch": BATCH, "density": 1, "threads": threads,
+                         "peer": "deepstruct_python", "peer_version": torch.__version__, "peer_us": median,
+                         "peer_spread_us": spread})
+    return rows
+
+
 def blas():
     """The BLAS library this process really loaded."""
     with open("/proc/self/maps") as maps:
@@ -237,6 +283,7 @@ def main():
     parser.add_argument("--problem", metavar="DIR", type=pathlib.Path)
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--dan", metavar="DIR", type=pathlib.Path)
     parser.add_argument("--model", default="784-300-100-10,784-1000-1000-10")
     parser.add_argument("--density", default="1,0.5,0.1,0.05,0.01")
     parser.add_argument("--threads", type=int, default=1)
@@ -254,6 +301,8 @@ def main():
         rows += layers(densities, args.threads)
     if args.prune and deepstruct is not None:
         rows += prune(models[-1:], args.threads)
+    if args.dan and deepstruct is not None:
+        rows += dans(args.dan, args.threads)
     print(f"PyTorch {torch.__version__}, BLAS {blas()}, deepstruct {'installed' if deepstruct else 'not installed'}")
     if args.json:
         pathlib.Path(args.json).write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Joins rows of ours and of peers from several rounds: the median of each, its spread, and the ratio peer / ours.
+"""Joins rows of ours and of peers from several rounds: the median of each, its spread, and the ratio peer / ours where
+there is a peer.
 
 usage: side_by_side.py RESULT.json ROUND.json...
 Prints every row, then per peer, case, density and threads the geometric mean and the least of the ratios.
@@ -33,22 +34,22 @@ def main(result, rounds):
                 ours[key, row.get("storage", "")].append(row)
     joined = []
     for (key, storage), rows in ours.items():
-        for (other, peer, version), theirs in peers.items():
-            if key != other:
-                continue
+        matches = [(p, v, theirs) for (other, p, v), theirs in peers.items() if key == other] or [("", "", None)]
+        for peer, version, theirs in matches:
             us, spread = pooled(rows, "ours")
-            peer_us, peer_spread = pooled(theirs, "peer")
             row = {k: v for k, v in zip(KEY, key) if v is not None}
             if storage:
                 row["storage"] = storage
             row |= {"ours_us": round(us, 2), "ours_spread_us": round(spread, 2), "peer": peer, "peer_version": version,
-                    "peer_us": round(peer_us, 2), "peer_spread_us": round(peer_spread, 2),
-                    "ratio": round(peer_us / us, 2), "max_abs_err": max(r["max_abs_err"] for r in rows)}
+                    "max_abs_err": max(r["max_abs_err"] for r in rows)}
+            if theirs:
+                peer_us, peer_spread = pooled(theirs, "peer")
+                row |= {"peer_us": round(peer_us, 2), "peer_spread_us": round(peer_spread, 2), "ratio": round(peer_us / us, 2)}
             if "percent_of_peak" in rows[0]:
                 row["percent_of_peak"] = round(statistics.median(r["percent_of_peak"] for r in rows), 1)
             joined.append(row)
     if not joined:
-        sys.exit("side_by_side: no case was measured on both sides")
+        sys.exit("side_by_side: nothing was measured")
 
     def order(r):
         return (r["case"], r["threads"], r.get("model", ""), r["peer"], r["peer_version"], r.get("storage", ""),
@@ -62,9 +63,9 @@ def main(result, rounds):
         shape = r.get("model") or f"{r['in']} -> {r['out']}"
         peer = f"{r['peer']} {r['peer_version']}".strip()
         print(f"{r['case']:<14} {shape:<18} {r.get('storage', ''):<7} {r['batch']:>5} {r['density']:>7g} {r['threads']:>7} "
-              f"{r['ours_us']:>10.1f} {r['ours_spread_us']:>8.1f}  {peer:<28} {r['peer_us']:>11.1f} {r['ratio']:>7.2f}x "
+              f"{r['ours_us']:>10.1f} {r['ours_spread_us']:>8.1f}  {peer:<28} {r.get('peer_us', 0):>11.1f} {r.get('ratio', 0):>7.2f}x "
               f"{r.get('percent_of_peak', 0):>6.0f} {r['max_abs_err']:>7.0e}")
-        if "in" in r and r["batch"] > 1:
+        if "in" in r and r["batch"] > 1 and "ratio" in r:
             groups[r["case"], r["threads"], peer, r["density"]].append(r["ratio"])
     if groups:
         print(f"\n{'case':<14} {'threads':>7} {'peer':<28} {'density':>7} {'geometric mean':>15} {'least':>8}  of all shapes with batch > 1")

@@ -2,6 +2,7 @@
 // faster.
 #include "common/csv_log.hpp"
 #include "common/files.hpp"
+#include "common/idx_folder.hpp"
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
 #include "common/progress.hpp"
@@ -28,19 +29,6 @@ struct Settings {
   double sparsity = 95, lr = 1e-3;
   bool quiet = false;
 };
-
-/// Images and labels of one half of an IDX data set, plain or .gz.
-ds::Dataset load_half(const fs::path& folder, const std::string& half, std::int64_t limit) {
-  const auto find = [&](const std::string& kind) {
-    const fs::path plain = folder / (half + "-" + kind + "-ubyte"), zipped = plain.string() + ".gz";
-    ds::check(fs::exists(plain) || fs::exists(zipped), "data: file not found (", zipped.string(), ")");
-    return fs::exists(plain) ? plain : zipped;
-  };
-  ds::Dataset data(ds::load_idx_images(find("images-idx3")), ds::load_idx_labels(find("labels-idx1")), 10);
-  if (limit == 0 || limit >= data.size()) return data;
-  const ds::Batch first = data.slice(0, limit);
-  return {first.x, first.y, 10};
-}
 
 /// Median milliseconds of an answer of the model to x.
 template <class Model>
@@ -136,7 +124,8 @@ int work(CLI::App& app, const examples::Parse& parse) {
   parse();
 
   if (s.threads > 0) ds::set_num_threads(s.threads);
-  const ds::Dataset train = load_half(s.data, "train", s.limit), test = load_half(s.data, "t10k", s.limit);
+  const ds::Dataset train = examples::load_half(s.data, "train", 10, s.limit),
+                    test = examples::load_half(s.data, "t10k", 10, s.limit);
   const std::int64_t inputs = train.x_shape().rows();
   const fs::path out = s.out;
   examples::CsvLog log(out / "log.csv", {"phase", "epoch", "weights", "sparsity", "train_loss", "train_accuracy",

@@ -1,6 +1,7 @@
 // deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. One
-// include more are Tensor ↔ Eigen, core/eigen.hpp (Eigen would be a tenth of every compilation), and the check of new
-// rules, autograd/gradcheck.hpp.
+// include more are networks from graphs, graph.hpp (a seventh of a first program's compilation), Tensor ↔ Eigen,
+// core/eigen.hpp (Eigen would be a tenth), the check of new rules, autograd/gradcheck.hpp, and models made ready to
+// answer, nn/inference.hpp.
 #pragma once
 
 #include "version.hpp"

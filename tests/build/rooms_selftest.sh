@@ -60,6 +60,7 @@ caught room $at/nn/planted.hpp        '#include <deepstruct/deepstruct.hpp>'
 caught room $at/nn/planted.hpp        '#include <deepstruct/core/no_such_file.hpp>'
 caught room $at/nn/planted.hpp        '#include "../../../kernels/x.cuh"'
 caught room $at/deepstruct.hpp        '#include "io/neighbour.hpp"'
+caught room $at/graph.hpp             '#include "io/neighbour.hpp"'
 caught room $at/planted.hpp           '#pragma once'
 mkdir "$tree/$at/attic"
 caught room $at/attic/planted.hpp     '#pragma once'
@@ -68,6 +69,8 @@ caught room $at/core/planted.hpp      '  #  include "../ops/neighbour.hpp"  // c
 # Libraries.
 silent         $at/core/eigen.hpp     '#include <Eigen/Core>'
 silent         $at/prune/planted.hpp  '#include <Eigen/Dense>'
+silent         $at/graph/spectrum.hpp '#include <Eigen/Eigenvalues>'
+caught library $at/graph/planted.hpp  '#include <Eigen/Eigenvalues>'
 caught library $at/ops/planted.hpp    '#include <Eigen/Dense>'
 caught library $at/core/planted.hpp   '#include <unsupported/Eigen/FFT>'
 caught library $at/train/planted.hpp  '#include <zlib.h>'

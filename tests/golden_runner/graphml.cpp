@@ -10,8 +10,7 @@ namespace {
 
 /// The layers of the loaded graph, against "expected", or the error of asking for them.
 void check_layers(Case& c, const ds::Graph& g) {
-  if (!c["error"].is_null())
-    return c.throws("layers", [&] { ds::LayeredGraph(g).first_layer(); });
+  if (!c["error"].is_null()) return c.throws("layers", [&] { ds::LayeredGraph(g).first_layer(); });
   check_layers(c, ds::LayeredGraph(g), c["expected"]);
 }
 

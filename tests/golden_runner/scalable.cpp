@@ -9,42 +9,41 @@ namespace golden {
 namespace {
 
 using Ids = std::vector<std::int64_t>;
-using Numbers = std::vector<double>;
 
 template <class T>
-void same(Case& c, const std::string& what, const Json& expected, const T& got) {
+void scalable_same(Case& c, const std::string& what, const Json& expected, const T& got) {
   const Json json = got;
   c.expect(json == expected, what + ": expected " + expected.dump() + ", got " + json.dump());
 }
 
 /// Shapes of the parameters are those of the case, and no others.
 template <class Model>
-void check_shapes(Case& c, const Json& expected, const Model& model) {
+void check_parameter_shapes(Case& c, const Json& expected, const Model& model) {
   Json got = Json::object();
   ds::each_param(model, [&](const std::string& name, const ds::Param& p) {
     got[name] = Ids(p.value().shape().extents().begin(), p.value().shape().extents().end());
   });
-  same(c, "parameter shapes", expected, got);
+  scalable_same(c, "parameter shapes", expected, got);
 }
 
 void check_draws(Case& c, const std::string& how, const Json& expected, const ds::ScalableDeepFFN& family) {
-  same(c, how + "rounded_proportions", expected.at("rounded_proportions"), family.proportions());
+  scalable_same(c, how + "rounded_proportions", expected.at("rounded_proportions"), family.proportions());
   for (const Json& draw : expected.at("draws"))
-    same(c, how + "draw(" + draw.at(0).dump() + ")", draw.at(1), family.draw(draw.at(0).get<std::int64_t>()));
+    scalable_same(c, how + "draw(" + draw.at(0).dump() + ")", draw.at(1), family.draw(draw.at(0).get<std::int64_t>()));
 }
 
 void run_ffn_draw(Case& c) {
-  const auto proportions = c["proportions"].get<Numbers>();
+  const auto proportions = c["proportions"].get<std::vector<double>>();
   const ds::ScalableDeepFFN family(proportions);
   c.equal("precision", c["precision"].get<double>(), family.options().precision);
   check_draws(c, "", c.data(), family);
-  same(c, "str", c["str"], family.str());
+  scalable_same(c, "str", c["str"], family.str());
   check_draws(c, "precision 3, ", c["precision3"], ds::ScalableDeepFFN(proportions, {.precision = 3}));
 }
 
 /// The original throws here with any NumPy that it allows (np.float is gone); the case has what it meant.
 void run_entropy_similarity(Case& c) {
-  const ds::ScalableDeepFFN p(c["p"].get<Numbers>()), q(c["q"].get<Numbers>());
+  const ds::ScalableDeepFFN p(c["p"].get<std::vector<double>>()), q(c["q"].get<std::vector<double>>());
   c.equal("entropy_similarity_epsilon", c["entropy_similarity_epsilon"].get<double>(),
           p.options().entropy_similarity_epsilon);
   c.close("entropy_similarity", to_number(c["value"]), p.entropy_similarity(q), {1e-9, 0});
@@ -58,12 +57,12 @@ ds::LayeredGraph theme_of(const Json& data) {
   return theme;
 }
 
-Json layers_of(const ds::LayeredGraph& graph) {
+Json vertices_by_layer(const ds::LayeredGraph& graph) {
   Json layers = Json::array();
   for (const std::int64_t l : graph.layers()) layers.push_back(graph.vertices(l));
   return layers;
 }
-Json sizes_of(const ds::LayeredGraph& graph) {
+Json layer_sizes_of(const ds::LayeredGraph& graph) {
   Json sizes = Json::array();
   for (const std::int64_t l : graph.layers()) sizes.push_back(graph.layer_size(l));
   return sizes;
@@ -76,14 +75,14 @@ void check_grown(Case& c, const ds::LayeredGraph& theme, const ds::ScalableDAN::
   for (const std::int64_t l : theme.layers())  // listed as they grew
     for (const std::int64_t id : theme.vertices(l))
       correspondences.push_back({id, grown.correspondences[theme.place(id)]});
-  same(c, "sizes_per_vertex", c["sizes_per_vertex"], sizes);
-  same(c, "vertex_correspondences", c["vertex_correspondences"], correspondences);
-  same(c, "node_count", c["node_count"], grown.graph.vertex_count());
-  same(c, "edge_count", c["edge_count"], grown.graph.edge_count());
-  same(c, "num_layers", c["num_layers"], grown.graph.num_layers());
-  same(c, "layer_sizes", c["layer_sizes"], sizes_of(grown.graph));
-  same(c, "vertices_by_layer", c["vertices_by_layer"], layers_of(grown.graph));
-  if (c.has("edges_in_order")) same(c, "edges_in_order", c["edges_in_order"], edges_in_order(grown.graph));
+  scalable_same(c, "sizes_per_vertex", c["sizes_per_vertex"], sizes);
+  scalable_same(c, "vertex_correspondences", c["vertex_correspondences"], correspondences);
+  scalable_same(c, "node_count", c["node_count"], grown.graph.vertex_count());
+  scalable_same(c, "edge_count", c["edge_count"], grown.graph.edge_count());
+  scalable_same(c, "num_layers", c["num_layers"], grown.graph.num_layers());
+  scalable_same(c, "layer_sizes", c["layer_sizes"], layer_sizes_of(grown.graph));
+  scalable_same(c, "vertices_by_layer", c["vertices_by_layer"], vertices_by_layer(grown.graph));
+  if (c.has("edges_in_order")) scalable_same(c, "edges_in_order", c["edges_in_order"], edges_in_order(grown.graph));
 }
 
 /// The original drops a vertex whose size rounds to 0, and layers collapse. That is an option here; otherwise such a
@@ -103,13 +102,13 @@ void check_empty_blocks(Case& c, const ds::LayeredGraph& theme, const std::vecto
   else
     c.expect(ds::ScalableDAN(theme, proportions).grow(scale).graph == dropped.graph, "grow: depends on EmptyBlock");
   const auto kept = ds::ScalableDAN(theme, proportions, ds::EmptyBlock::keep_one).grow(scale);
-  same(c, "layer sizes where every vertex keeps one", Json(sizes), sizes_of(kept.graph));
+  scalable_same(c, "layer sizes where every vertex keeps one", Json(sizes), layer_sizes_of(kept.graph));
 }
 
 void run_dan_grow(Case& c) {
   c.expect(!c.has("error"), "no case has an error");
   const ds::LayeredGraph theme = theme_of(c.data());
-  same(c, "theme_layers", c["theme_layers"], layers_of(theme));
+  scalable_same(c, "theme_layers", c["theme_layers"], vertices_by_layer(theme));
   std::map<std::int64_t, double> by_id;
   for (const Json& entry : c["proportions"]) by_id[entry.at(0).get<std::int64_t>()] = entry.at(1).get<double>();
   const auto proportions = ds::proportions_by_id(theme, by_id);
@@ -122,13 +121,13 @@ void run_dan_grow(Case& c) {
   // (second_grow_without_reset); here growing leaves no trace.
   check_grown(c, theme, family.grow(scale));
   if (!c.has("build_6_3_parameter_shapes")) return;
-  check_shapes(c, c["build_6_3_parameter_shapes"],
-               family.build(6, 3, scale, {.use_layer_norm = true, .store = ds::storage::full}));
+  check_parameter_shapes(c, c["build_6_3_parameter_shapes"],
+                         family.build(6, 3, scale, {.use_layer_norm = true, .store = ds::storage::full}));
 }
 
-void run_behaviour(Case& c) {
+void run_scalable_behaviour(Case& c) {
   const ds::LayeredGraph chain = theme_of(Json{{"nodes", {0, 1}}, {"edges", {{0, 1}}}});
-  const std::map<std::string, std::function<Json()>> behaviours = {
+  const std::map<std::string, std::function<Json()>> known = {
       {"ffn_sum_not_one",
        [] {
          return ds::ScalableDeepFFN({0.5, 0.3}).draw(10);
@@ -148,7 +147,7 @@ void run_behaviour(Case& c) {
        }},
       {"ffn_build",
        [&] {
-         check_shapes(c, c["result"], ds::ScalableDeepFFN({0.5, 0.3, 0.2}).build({2, 3}, 4, 20));
+         check_parameter_shapes(c, c["result"], ds::ScalableDeepFFN({0.5, 0.3, 0.2}).build({2, 3}, 4, 20));
          return c["result"];
        }},
       {"ffn_build_scale0",
@@ -162,20 +161,20 @@ void run_behaviour(Case& c) {
        }},
       {"dan_proportions_wrong_sum",
        [&] {
-         return sizes_of(ds::ScalableDAN(chain, {0.5, 0.4}).grow(10).graph);
+         return layer_sizes_of(ds::ScalableDAN(chain, {0.5, 0.4}).grow(10).graph);
        }},
-      {"dan_empty_structure", [] { return sizes_of(ds::ScalableDAN(ds::LayeredGraph()).grow(10).graph); }},
-      {"dan_grow_0", [&] { return sizes_of(ds::ScalableDAN(chain).grow(0).graph); }},
+      {"dan_empty_structure", [] { return layer_sizes_of(ds::ScalableDAN(ds::LayeredGraph()).grow(10).graph); }},
+      {"dan_grow_0", [&] { return layer_sizes_of(ds::ScalableDAN(chain).grow(0).graph); }},
   };
-  const auto& behaviour = find_runner(behaviours, "behaviour", c.text("id"));
+  const auto& behaviour = find_runner(known, "behaviour", c.text("id"));
   if (c.has("error"))
     c.throws(c.text("description"), behaviour);
   else
-    same(c, c.text("description"), c["result"], behaviour());
+    scalable_same(c, c.text("description"), c["result"], behaviour());
 }
 
 /// Moments of the samples; the bounds are six standard errors of them, about.
-void run_statistics(Case& c) {
+void run_proportion_statistics(Case& c) {
   if (c.text("id") != "uniform_proportions") throw NoRunner{"no runner for statistics " + c.text("id")};
   const auto n = c["n_vertices"].get<std::int64_t>(), samples = c["samples"].get<std::int64_t>();
   ds::LayeredGraph theme;
@@ -205,8 +204,8 @@ void run_scalable(Case& c) {
   const std::map<std::string, Runner> kinds = {{"ffn_draw", run_ffn_draw},
                                                {"ffn_entropy_similarity", run_entropy_similarity},
                                                {"dan_grow", run_dan_grow},
-                                               {"behaviour", run_behaviour},
-                                               {"statistics", run_statistics}};
+                                               {"behaviour", run_scalable_behaviour},
+                                               {"statistics", run_proportion_statistics}};
   find_runner(kinds, "kind", c.text("kind"))(c);
 }
 

@@ -361,8 +361,6 @@ TEST_CASE("attributes refuse other types and places, and stay as they were") {
     fails([&] { a.set("y", place, 1.0); }, "AttributeTable: no such place (y: ");
     fails([&] { a.get<double>("x", place); }, "AttributeTable: no such place (x: ");
     fails([&] { a.value("y", place); }, "AttributeTable: no such place (y: ");
-    fails([&] { a.copy_place(0, place); }, "AttributeTable: no such place");
-    fails([&] { a.copy_place(place, 0); }, "AttributeTable: no such place");
     fails(
         [&] {
           a.keep(std::vector<std::int32_t>{0, static_cast<std::int32_t>(place)});
@@ -439,13 +437,6 @@ TEST_CASE("attributes are resized, reordered and copied like a model of maps") {
             column = moved;
           }
           size = kept.size();
-          break;
-        }
-        case 2: {
-          const std::size_t from = rng.below(size), to = rng.below(size);
-          a.copy_place(static_cast<std::int64_t>(from), static_cast<std::int64_t>(to));
-          for (auto& [n, column] : model)
-            if (column[from]) column[to] = column[from];
           break;
         }
         case 3: {

@@ -1,5 +1,6 @@
-// The lines of the documentation, word for word, as far as they need no graph.
+// The lines of the documentation, word for word.
 #include <deepstruct/deepstruct.hpp>
+#include <deepstruct/graph.hpp>
 
 #include "support/catch.hpp"
 
@@ -36,13 +37,75 @@ TEST_CASE("documented: a mask that learns") {
   REQUIRE(gates.alphas().grad().shape() == ds::Shape{100, 784, 2});
 }
 
+TEST_CASE("documented: a structure without connections is one hidden layer") {
+  ds::LayeredGraph structure;
+  structure.add_vertices(20);
+  ds::MaskedDeepDAN flat(5, 2, structure);
+  REQUIRE(structure.num_layers() == 1);
+  REQUIRE(structure.first_layer_size() == 20);
+  REQUIRE(ds::parameter_count(flat) == 5 * 20 + 20 + 20 * 2 + 2);
+  REQUIRE(ds::get_network_weight_count(flat) == 5 * 20 + 20 * 2);
+  ds::Rng rng(4);
+  const ds::Tensor x = ds::Tensor::normal({3, 5}, 0, 1, rng);
+  const ds::Tensor y = flat(x).value(), expected = flat.layer_out(relu(flat.layer_first(x))).value();
+  REQUIRE(y.shape() == ds::Shape{3, 2});
+  for (std::int64_t b = 0; b < 3; ++b)
+    for (std::int64_t o = 0; o < 2; ++o) REQUIRE(y(b, o) == Approx(expected(b, o)).margin(1e-6));
+
+  static_assert(std::is_same_v<ds::CachedLayeredGraph, ds::LayeredGraph>);  // alias kept
+}
+
+TEST_CASE("documented: structures from generators") {
+  ds::Rng rng(1);
+  auto tree = ds::LayeredGraph::load_from(ds::balanced_tree(2, 3));
+  auto grid = ds::LayeredGraph::load_from(ds::grid_2d_graph(3, 30));
+  auto world = ds::LayeredGraph::load_from(ds::watts_strogatz_graph(100, 3, 0.8, rng));
+
+  REQUIRE(tree.vertex_count() == 15);
+  REQUIRE(tree.edge_count() == 14);
+  REQUIRE(tree.num_layers() == 4);
+  for (std::int64_t l = 0; l < 4; ++l) REQUIRE(tree.layer_size(l) == std::int64_t{1} << l);
+
+  REQUIRE(grid.vertex_count() == 90);
+  REQUIRE(grid.edge_count() == 3 * 29 + 2 * 30);
+  REQUIRE(grid.num_layers() == 3 + 30 - 1);  // diagonals
+  for (std::int64_t v = 0; v < 90; ++v) REQUIRE(grid.layer(v) == v / 30 + v % 30);
+
+  REQUIRE(world.vertex_count() == 100);
+  REQUIRE(world.edge_count() == 100);  // odd k: one neighbour on each side
+  std::vector<std::int64_t> longest(100, 0);
+  for (std::int64_t v = 0; v < 100; ++v) {  // edges lead from earlier to later vertices
+    for (const ds::Edge& e : world.graph().edges())
+      if (e.target == v) longest[v] = std::max(longest[v], longest[e.source] + 1);
+    REQUIRE(world.layer(v) == longest[v]);
+  }
+  ds::Rng other(2), same(1);
+  REQUIRE(world == ds::LayeredGraph::load_from(ds::watts_strogatz_graph(100, 3, 0.8, same)));
+  REQUIRE_FALSE(world == ds::LayeredGraph::load_from(ds::watts_strogatz_graph(100, 3, 0.8, other)));
+
+  for (const ds::LayeredGraph& structure : {tree, grid, world}) {  // each of them is a network that gives itself back
+    const ds::MaskedDeepDAN dan({5, 5}, 2, structure);
+    const ds::LayeredGraph back = dan.generate_structure();
+    REQUIRE(dan(ds::Tensor::ones({3, 5, 5})).value().shape() == ds::Shape{3, 2});
+    REQUIRE(dan.num_layers() == structure.num_layers());
+    REQUIRE(back.edge_count() == structure.edge_count());
+    REQUIRE(back.num_layers() == structure.num_layers());
+    const std::vector<ds::Vertex>& place = structure.index().order;
+    for (const ds::Edge& e : back.graph().edges())
+      REQUIRE(structure.graph().find_edge(place[e.source], place[e.target]) >= 0);
+  }
+}
+
 TEST_CASE("documented: the training loop") {
   ds::manual_seed(1);
-  ds::MaskedDeepFFN dan({5, 5}, 2, {10});
+  auto tree = ds::LayeredGraph::load_from(ds::balanced_tree(2, 3));
+  ds::MaskedDeepDAN dan({5, 5}, 2, tree);
   ds::Rng rng(2);
   const ds::Tensor x = ds::Tensor::normal({16, 5, 5}, 0, 1, rng);
   std::vector<int> target;
   for (std::int64_t i = 0; i < 16; ++i) target.push_back(x(i, 0, 0) > 0);
+  REQUIRE(dan(x).value() == dan(flatten(x)).value());  // input shapes are flattened
+  const ds::MaskedDeepDAN before = dan;
 
   auto device = ds::cuda_available() ? ds::Device::cuda : ds::Device::cpu;
   REQUIRE(device == ds::Device::cpu);
@@ -54,8 +117,11 @@ TEST_CASE("documented: the training loop") {
     optimizer.step(dan);  // also clears the gradients
     losses.push_back(loss.item());
   }
-  REQUIRE(losses.back() < losses.front());
+  for (std::size_t k = 1; k < losses.size(); ++k) REQUIRE(losses[k] < losses[k - 1]);
   ds::each_param(dan, [](const ds::Param& p) { REQUIRE_FALSE(p.has_grad()); });
+  REQUIRE_FALSE(dan.layer_first.weight.value() == before.layer_first.weight.value());  // the root learns, through all
+  REQUIRE_FALSE(dan.layers_hidden->weight.value() == before.layers_hidden->weight.value());
+  REQUIRE_FALSE(dan.layer_out.weight.value() == before.layer_out.weight.value());
 }
 
 TEST_CASE("documented: the small things these lines rest on") {

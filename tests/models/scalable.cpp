@@ -154,8 +154,8 @@ TEST_CASE("scalable dan: sizes are rounded half to even; a block of none is an e
           ScalableSizes{3, 5, 1, 2});
   require_error([&] { ScalableDAN(theme, p).grow(10); }, {"grow: a vertex of the theme gets no vertex", "2", "0.05"});
   REQUIRE(scalable_layer_sizes(ScalableDAN(theme, p).grow(30).graph) == ScalableSizes{9, 15, 2, 4});  // 1.5 and 4.5
-  REQUIRE(ScalableDAN(theme, EmptyBlock::drop).grow(1).graph.vertex_count() == 0);
-  REQUIRE(ScalableDAN(theme, EmptyBlock::keep_one).grow(1).graph.vertex_count() == 4);
+  REQUIRE(ScalableDAN(theme, {}, EmptyBlock::drop).grow(1).graph.vertex_count() == 0);
+  REQUIRE(ScalableDAN(theme, {}, EmptyBlock::keep_one).grow(1).graph.vertex_count() == 4);
 }
 
 TEST_CASE("scalable dan: given layers and attributes of the theme go on") {

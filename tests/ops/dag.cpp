@@ -35,7 +35,7 @@ struct DagCase {
           if (rng.bernoulli(static_cast<float>(joint ? density : density / 4)))
             edges.push_back({row, static_cast<std::int32_t>(u)});
       if (!joint) w->row_start.push_back(row);
-      if (mixed) w->activation.push_back(static_cast<Activation>(rng.below(4)));
+      if (mixed) w->activation.push_back(static_cast<VertexActivation>(rng.below(4)));
     }
     for (std::int64_t v = 0; v < w->vertices; ++v)
       if (v + 3 >= w->vertices || rng.bernoulli(0.1f)) w->output.push_back(static_cast<std::int32_t>(v));
@@ -51,18 +51,18 @@ struct DagCase {
   }
 };
 
-double activated(double z, Activation f) {
-  return f == Activation::none   ? z
-         : f == Activation::relu ? std::max(z, 0.0)
-         : f == Activation::tanh ? std::tanh(z)
-                                 : 1 / (1 + std::exp(-z));
+double activated(double z, VertexActivation f) {
+  return f == VertexActivation::none   ? z
+         : f == VertexActivation::relu ? std::max(z, 0.0)
+         : f == VertexActivation::tanh ? std::tanh(z)
+                                       : 1 / (1 + std::exp(-z));
 }
-double slope(double z, Activation f) {
+double slope(double z, VertexActivation f) {
   const double y = activated(z, f);
-  return f == Activation::none   ? 1
-         : f == Activation::relu ? (z > 0 ? 1 : 0)
-         : f == Activation::tanh ? 1 - y * y
-                                 : y * (1 - y);
+  return f == VertexActivation::none   ? 1
+         : f == VertexActivation::relu ? (z > 0 ? 1 : 0)
+         : f == VertexActivation::tanh ? 1 - y * y
+                                       : y * (1 - y);
 }
 
 /// y, dx, dw and db, sample by sample and edge by edge.
@@ -81,14 +81,14 @@ struct Naive {
     std::vector<double> h(static_cast<std::size_t>(w.vertices)), g(h.size()),
         z(static_cast<std::size_t>(c.mask.rows()));
     for (std::int64_t b = 0; b < batch; ++b) {
-      const auto f = [&](std::int64_t k) { return w.activation.empty() ? Activation::relu : w.activation[k]; };
+      const auto f = [&](std::int64_t k) { return w.activation.empty() ? VertexActivation::relu : w.activation[k]; };
       for (std::int64_t u = 0; u < w.inputs; ++u) h[u] = double{c.x(b, u)};
       for (std::int64_t k = 0; k < w.vertices - w.inputs; ++k) {
         h[w.inputs + k] = 0;
         for (std::int64_t r = w.row_of(k); r < w.row_of(k + 1); ++r) {
           z[r] = double{c.bias(r)};
           for (std::int32_t e = start[r]; e < start[r + 1]; ++e) z[r] += double{c.values(e)} * h[col[e]];
-          if (f(k) == Activation::relu) nearest_kink = std::min(nearest_kink, std::abs(z[r]));
+          if (f(k) == VertexActivation::relu) nearest_kink = std::min(nearest_kink, std::abs(z[r]));
           h[w.inputs + k] += activated(z[r], f(k));
         }
       }
@@ -191,7 +191,7 @@ TEST_CASE("Derivatives of a layered DAG are those of differences, twice") {
   }
 }
 
-TEST_CASE("A layered DAG has the same bits for any number of threads", "[threads]") {
+TEST_CASE("A layered DAG has the same bits for any number of threads") {
   for (const bool joint : {false, true}) {
     const DagCase c(700, 5, 40, joint, 0.2, false, 21);
     std::vector<Gradients> all;

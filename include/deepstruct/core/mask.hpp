@@ -299,6 +299,12 @@ inline std::vector<std::int32_t> edge_map(const Mask& before, const Mask& now) {
   check(before.shape() == now.shape(), "edge_map: masks of different shapes (", before.shape(), " and ", now.shape(),
         ")");
   std::vector<std::int32_t> map(static_cast<std::size_t>(now.nnz()), -1);
+  if (before.is_full()) {
+    now.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
+      map[e] = static_cast<std::int32_t>(r * before.cols() + c);
+    });
+    return map;
+  }
   const auto start = before.row_start(), col = before.col();
   for (std::int64_t r = 0; r < now.rows(); ++r) {
     std::int32_t e = start[r];

@@ -85,8 +85,11 @@ struct Draw {
   /// Uniform in [0, 1), a multiple of 2⁻²⁴.
   float uniform(std::uint64_t i) const { return static_cast<float>(word(i) >> 8) * 0x1p-24f; }
   /// Uniform in [low, high].
-  float uniform(std::uint64_t i, float low, float high) const {
-    return static_cast<float>(std::fma(double{high} - double{low}, double{uniform(i)}, double{low}));
+  float uniform(std::uint64_t i, float low, float high) const { return between(word(i), low, high); }
+  /// The number in [low, high] that 32 random bits stand for.
+  static float between(std::uint32_t bits, float low, float high) {
+    const float unit = static_cast<float>(bits >> 8) * 0x1p-24f;
+    return static_cast<float>(std::fma(double{high} - double{low}, double{unit}, double{low}));
   }
   /// Standard normal (Box–Muller: elements 2k and 2k + 1 share a pair of words).
   float normal(std::uint64_t i) const {
@@ -102,6 +105,22 @@ struct Draw {
     const std::uint64_t high = words[i % 2 * 2], low = words[i % 2 * 2 + 1];
     return (high * n + (low * n >> 32)) >> 32;
   }
+};
+
+/// The numbers of a draw, cheap when they are asked for in order: four words are one block of Philox.
+class DrawInOrder {
+ public:
+  explicit DrawInOrder(Draw draw) : draw_(draw) {}
+  std::uint32_t word(std::uint64_t i) {
+    if (i / 4 != block_) words_ = philox(draw_.seed, block_ = i / 4, draw_.number);
+    return words_[i % 4];
+  }
+  float uniform(std::uint64_t i, float low, float high) { return Draw::between(word(i), low, high); }
+
+ private:
+  Draw draw_;
+  std::uint64_t block_ = ~std::uint64_t{0};
+  std::array<std::uint32_t, 4> words_{};
 };
 
 /// A random generator: a seed and a count of draws; its whole state is these two numbers.

@@ -57,7 +57,7 @@ class Array {
                        Rng& rng = default_rng()) requires std::is_floating_point_v<T> {
     check(low <= high, "Tensor::uniform: low must not exceed high (", low, " > ", high, ")");
     Array a(shape);
-    const Draw d = rng.draw();
+    DrawInOrder d(rng.draw());
     a.for_each([&](std::int64_t i, T& x) { x = d.uniform(static_cast<std::uint64_t>(i), low, high); });
     return a;
   }

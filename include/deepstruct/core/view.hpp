@@ -85,8 +85,8 @@ struct sliced_view {
   std::int64_t rows = 0, cols = 0, blocks = 0;
 };
 
-/// What follows the sum of a layer or a vertex.
-enum class Activation : std::uint8_t { none, relu, tanh, sigmoid };
+/// What follows the sum of a vertex.
+enum class VertexActivation : std::uint8_t { none, relu, tanh, sigmoid };
 
 /// A branch of a layered DAG that has edges: its row in the mask, and where its edges begin and end.
 struct dag_branch {
@@ -103,7 +103,7 @@ struct dag_view {
   const std::int32_t *row_start = nullptr, *branch_start = nullptr;
   const dag_branch* branch = nullptr;
   const std::int32_t *target = nullptr, *through = nullptr;
-  const Activation* activation = nullptr;
+  const VertexActivation* activation = nullptr;
   const std::int32_t* output = nullptr;  ///< ascending
   std::int64_t outputs = 0;
 };

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -36,7 +37,7 @@ class AttributeTable {
   template <class T>
   bool holds(std::string_view name) const {
     const Column* c = find(name);
-    return c && std::holds_alternative<Values<T>>(c->values);
+    return c && c->type == type_of<T>;
   }
 
   /// The value at a place, or nothing if the place is empty or there is no such column; throws on another type.
@@ -47,27 +48,29 @@ class AttributeTable {
     if (!c || !c->present(place)) return std::nullopt;
     return static_cast<T>(typed<T>(*c)[place]);
   }
-  /// The value at a place whatever its type, or nothing.
-  std::optional<Value> value(std::string_view name, std::int64_t place) const {
+  /// The value at a place whatever its type, or nothing. A template, so that only who asks this way compiles it.
+  template <class Any = Value>
+  std::optional<Any> value(std::string_view name, std::int64_t place) const {
     check_place(name, place);
     const Column* c = find(name);
-    if (!c || !c->present(place)) return std::nullopt;
-    return std::visit(
-        [&](const auto& values) -> Value {
-          using T = Stored<std::remove_cvref_t<decltype(values[0])>>;
-          return static_cast<T>(values[place]);
-        },
-        c->values);
+    std::optional<Any> found;
+    if (c && c->present(place))
+      each_type([&](auto type) {
+        using T = typename decltype(type)::type;
+        if (c->type == type_of<T>) found = static_cast<T>(c->template of<T>()[place]);
+      });
+    return found;
   }
   /// Sets the value at a place; the first value makes the column. Throws if the column has another type.
   template <class T>
   void set(std::string_view name, std::int64_t place, T value) {
     check_place(name, place);
     Column& c = column_of<T>(name);
-    std::get<Values<T>>(c.values)[place] = std::move(value);
+    c.template of<T>()[place] = std::move(value);
     if (!c.filled.empty()) c.filled[place] = 1;
   }
-  void set_value(std::string_view name, std::int64_t place, const Value& value) {
+  template <class Any = Value>
+  void set_value(std::string_view name, std::int64_t place, const Any& value) {
     std::visit([&](const auto& v) { set(name, place, v); }, value);
   }
   /// A whole column, replacing one of that name; needs one value per place.
@@ -76,7 +79,8 @@ class AttributeTable {
     check(static_cast<std::int64_t>(values.size()) == size_, "AttributeTable: needs one value per place (", name, ": ",
           values.size(), " for ", size_, ")");
     erase(name);
-    columns_.push_back({std::string(name), Values<T>(values.begin(), values.end()), {}});
+    columns_.push_back({.name = std::string(name), .type = type_of<T>});
+    columns_.back().template of<T>().assign(values.begin(), values.end());
   }
   /// The values of a column without empty places; throws if it has some, or another type, or does not exist.
   template <class T>
@@ -97,7 +101,10 @@ class AttributeTable {
     for (Column& c : columns_) {
       if (size > size_ && c.filled.empty()) c.filled.assign(static_cast<std::size_t>(size_), 1);
       if (size > size_ || !c.filled.empty()) c.filled.resize(static_cast<std::size_t>(size), 0);
-      std::visit([&](auto& values) { values.resize(static_cast<std::size_t>(size)); }, c.values);
+      each_type([&](auto type) {
+        using T = typename decltype(type)::type;
+        if (c.type == type_of<T>) c.template of<T>().resize(static_cast<std::size_t>(size));
+      });
     }
     size_ = size;
   }
@@ -105,56 +112,85 @@ class AttributeTable {
   void keep(std::span<const std::int32_t> kept) {
     for (const std::int32_t k : kept) check_place("keep", k);
     for (Column& c : columns_) {
-      std::visit(
-          [&](auto& values) {
-            std::remove_reference_t<decltype(values)> moved;
-            moved.reserve(kept.size());
-            for (const std::int32_t k : kept) moved.push_back(values[k]);
-            values = std::move(moved);
-          },
-          c.values);
-      if (!c.filled.empty()) {
-        std::vector<char> moved;
-        for (const std::int32_t k : kept) moved.push_back(c.filled[k]);
-        c.filled = std::move(moved);
-      }
+      each_type([&](auto type) {
+        using T = typename decltype(type)::type;
+        if (c.type == type_of<T>) c.template of<T>() = picked(c.template of<T>(), kept);
+      });
+      if (!c.filled.empty()) c.filled = picked(c.filled, kept);
     }
     size_ = static_cast<std::int64_t>(kept.size());
   }
-  /// Where `from` has a value, place `to` takes it: what a merged edge inherits.
-  void copy_place(std::int64_t from, std::int64_t to) {
-    check_place("copy_place", from);
-    check_place("copy_place", to);
-    for (Column& c : columns_) {
-      if (!c.present(from)) continue;
-      std::visit([&](auto& v) { v[to] = v[from]; }, c.values);
-      if (!c.filled.empty()) c.filled[to] = 1;
-    }
-  }
-
   /// The same columns with equal values; order of columns does not matter.
   friend bool operator==(const AttributeTable& a, const AttributeTable& b) {
     if (a.size_ != b.size_ || a.columns_.size() != b.columns_.size()) return false;
-    return std::all_of(a.columns_.begin(), a.columns_.end(), [&](const Column& c) {
-      if (!b.contains(c.name)) return false;
-      for (std::int64_t k = 0; k < a.size_; ++k)
-        if (a.value(c.name, k) != b.value(c.name, k)) return false;
-      return true;
-    });
+    for (const Column& c : a.columns_) {
+      const Column* d = b.find(c.name);
+      if (!d || c.type != d->type) return false;
+      bool equal = true;
+      each_type([&](auto type) {
+        using T = typename decltype(type)::type;
+        if (c.type != type_of<T>) return;
+        for (std::int64_t k = 0; k < a.size_ && equal; ++k)
+          equal = c.present(k) == d->present(k) && (!c.present(k) || c.template of<T>()[k] == d->template of<T>()[k]);
+      });
+      if (!equal) return false;
+    }
+    return true;
   }
 
  private:
   template <class T>
-  using Stored = std::conditional_t<std::is_same_v<T, char>, bool, T>;
-  template <class T>
   using Values = std::vector<std::conditional_t<std::is_same_v<T, bool>, char, T>>;  // no std::vector<bool>: spans
+  template <class T>
+  static constexpr int type_of = std::is_same_v<T, bool>           ? 0
+                                 : std::is_same_v<T, std::int64_t> ? 1
+                                 : std::is_same_v<T, float>        ? 2
+                                 : std::is_same_v<T, double>       ? 3
+                                                                   : 4;
+  /// Calls f with each of the types.
+  template <class F>
+  static void each_type(F&& f) {
+    f(std::type_identity<bool>());
+    f(std::type_identity<std::int64_t>());
+    f(std::type_identity<float>());
+    f(std::type_identity<double>());
+    f(std::type_identity<std::string>());
+  }
+  /// Values of one type, in the vector of that type. A variant of vectors would take a tenth of a second of every
+  /// compilation.
   struct Column {
     std::string name;
-    std::variant<Values<bool>, Values<std::int64_t>, Values<float>, Values<double>, Values<std::string>> values;
-    std::vector<char> filled;  // empty: every place has a value
+    int type = 0;
+    std::vector<char> flags = {};
+    std::vector<std::int64_t> integers = {};
+    std::vector<float> singles = {};
+    std::vector<double> doubles = {};
+    std::vector<std::string> texts = {};
+    std::vector<char> filled = {};  // empty: every place has a value
 
     bool present(std::int64_t place) const { return filled.empty() || filled[place] != 0; }
+    template <class T>
+    Values<T>& of() {
+      static_assert(type_of<T> < 4 || std::is_same_v<T, std::string>,
+                    "bool, std::int64_t, float, double or std::string");
+      if constexpr (type_of<T> == 0) return flags;
+      if constexpr (type_of<T> == 1) return integers;
+      if constexpr (type_of<T> == 2) return singles;
+      if constexpr (type_of<T> == 3) return doubles;
+      if constexpr (type_of<T> == 4) return texts;
+    }
+    template <class T>
+    const Values<T>& of() const {
+      return const_cast<Column*>(this)->of<T>();
+    }
   };
+  template <class T>
+  static std::vector<T> picked(const std::vector<T>& from, std::span<const std::int32_t> at) {
+    std::vector<T> result;
+    result.reserve(at.size());
+    for (const std::int32_t k : at) result.push_back(from[k]);
+    return result;
+  }
 
   const Column* find(std::string_view name) const {
     for (const Column& c : columns_)
@@ -163,9 +199,8 @@ class AttributeTable {
   }
   template <class T>
   const Values<T>& typed(const Column& c) const {
-    const auto* values = std::get_if<Values<T>>(&c.values);
-    check(values != nullptr, "AttributeTable: the attribute has another type (", c.name, ")");
-    return *values;
+    check(c.type == type_of<T>, "AttributeTable: the attribute has another type (", c.name, ")");
+    return c.of<T>();
   }
   template <class T>
   Column& column_of(std::string_view name) {
@@ -174,7 +209,8 @@ class AttributeTable {
       return *c;
     }
     const auto n = static_cast<std::size_t>(size_);
-    columns_.push_back({std::string(name), Values<T>(n), std::vector<char>(n, 0)});
+    columns_.push_back({.name = std::string(name), .type = type_of<T>, .filled = std::vector<char>(n, 0)});
+    columns_.back().template of<T>().resize(n);
     return columns_.back();
   }
   void check_place(std::string_view name, std::int64_t place) const {

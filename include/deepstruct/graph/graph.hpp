@@ -154,9 +154,7 @@ class Graph {
 
  private:
   static constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
-  static std::uint64_t key(const Edge& e) {
-    return std::uint64_t{static_cast<std::uint32_t>(e.source)} << 32 | static_cast<std::uint32_t>(e.target);
-  }
+  static std::int64_t key(const Edge& e) { return std::int64_t{e.source} << 32 | e.target; }
   Edge oriented(const Edge& e) const { return directed_ || e.source <= e.target ? e : Edge{e.target, e.source}; }
   void check_edge(const Edge& e) const {
     check(contains(e.source) && contains(e.target), "Graph: edge outside the graph (", e.source, ", ", e.target,
@@ -208,7 +206,7 @@ class Graph {
   bool directed_ = false;
   AttributeTable vertices_, connections_;
   std::vector<Edge> edges_;
-  std::unordered_map<std::uint64_t, std::int32_t> lookup_;  // filled by the first edge added by hand, or empty
+  std::unordered_map<std::int64_t, Vertex> lookup_;  // filled by the first edge added by hand, or empty
 };
 
 /// The neighbours of every vertex in one array, and through which edge they are reached.

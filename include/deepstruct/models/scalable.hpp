@@ -48,6 +48,7 @@ class ScalableDeepFFN {
           options.entropy_similarity_epsilon, ")");
   }
 
+  /// As at construction.
   const ScalableDeepFFNOptions& options() const { return options_; }
   /// The proportions as they count, rounded.
   std::vector<double> proportions() const {
@@ -98,6 +99,7 @@ class ScalableDeepFFN {
     for (const std::int64_t size : draw(places())) out << std::exchange(before, ", ") << size;
     out << ']';
   }
+  /// What write() writes.
   std::string str() const {
     std::ostringstream out;
     write(out);
@@ -163,25 +165,23 @@ class ScalableDAN {
     std::vector<std::vector<Vertex>> correspondences;  ///< of every vertex of the theme, in node order: its block
   };
 
-  /// One proportion per vertex, in node order, none negative; see also uniform_proportions and proportions_by_id.
-  /// Throws unless they sum to 1 within 1e-5, and on a theme without vertices or with a cycle or self loop.
-  ScalableDAN(LayeredGraph theme, std::vector<double> proportions, EmptyBlock empty = EmptyBlock::error)
+  /// One proportion per vertex, in node order, none negative; without any, all are the same. See also
+  /// uniform_proportions and proportions_by_id. Throws unless they sum to 1 within 1e-5, and on a theme without
+  /// vertices or with a cycle or self loop.
+  explicit ScalableDAN(LayeredGraph theme, std::vector<double> proportions = {}, EmptyBlock empty = EmptyBlock::error)
       : theme_(std::move(theme)), proportions_(std::move(proportions)), empty_(empty) {
-    check(theme_.vertex_count() > 0, "ScalableDAN: the theme needs at least one vertex (0)");
-    check(static_cast<std::int64_t>(proportions_.size()) == theme_.vertex_count(),
-          "ScalableDAN: needs one proportion per vertex (", proportions_.size(), " for ", theme_.vertex_count(), ")");
+    const auto n = theme_.vertex_count();
+    check(n > 0, "ScalableDAN: the theme needs at least one vertex (0)");
+    if (proportions_.empty()) proportions_.assign(static_cast<std::size_t>(n), 1 / static_cast<double>(n));
+    check(static_cast<std::int64_t>(proportions_.size()) == n, "ScalableDAN: needs one proportion per vertex (",
+          proportions_.size(), " for ", n, ")");
     detail::check_proportions("ScalableDAN", proportions_, 1e-5 + 1e-8);
     theme_.index();  // throws on a cycle
     for (const Edge& e : theme_.graph().edges())
       check(e.source != e.target, "ScalableDAN: the theme has a self loop (", theme_.id(e.source), ")");
   }
-  /// The same proportion for all vertices.
-  explicit ScalableDAN(const LayeredGraph& theme, EmptyBlock empty = EmptyBlock::error)
-      : ScalableDAN(theme,
-                    std::vector<double>(static_cast<std::size_t>(theme.vertex_count()),
-                                        1 / static_cast<double>(std::max<std::int64_t>(1, theme.vertex_count()))),
-                    empty) {}
 
+  /// The theme.
   const LayeredGraph& structure() const { return theme_; }
   /// Of every vertex, in node order.
   std::span<const double> proportions() const { return proportions_; }
@@ -231,8 +231,8 @@ class ScalableDAN {
     return grown;
   }
 
-  /// A new network of this scale, with layer norm unless the options say otherwise; model() of a grown graph keeps the
-  /// graph.
+  /// A new network of this scale, 0 < scale < 2³¹; with layer norm unless options are given that do not ask for it. To
+  /// keep the graph, grow it and call model().
   MaskedDeepDAN build(const Shape& size_input, std::int64_t size_output, std::int64_t scale,
                       MaskedDeepDANOptions options = {.use_layer_norm = true}, Rng& rng = default_rng()) const {
     return model(size_input, size_output, grow(scale).graph, std::move(options), rng);

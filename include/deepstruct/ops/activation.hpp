@@ -136,19 +136,6 @@ inline Var sigmoid(const Var& x) {
   return detail::unary<kernels::fn::sigmoid>("sigmoid", x, 0, 0, {},
                                              [](const Var&, const Var& y) { return y * (1.0f - y); });
 }
-/// y = f(x) for an activation named by value.
-inline Var activate(const Var& x, Activation f) {
-  switch (f) {
-    case Activation::relu:
-      return relu(x);
-    case Activation::tanh:
-      return tanh(x);
-    case Activation::sigmoid:
-      return sigmoid(x);
-    default:
-      return x;
-  }
-}
 /// y = ln σ(x)
 inline Var logsigmoid(const Var& x) {
   return detail::unary<kernels::fn::logsigmoid>("logsigmoid", x, 0, 0, {},

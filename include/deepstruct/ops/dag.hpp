@@ -16,8 +16,8 @@ struct DagWiring {
   std::int64_t vertices = 0;            ///< all of them
   std::vector<std::int32_t> row_start;  ///< first branch of every vertex behind the inputs, and the number of branches
                                         ///< [vertices − inputs + 1]; empty: joint, one branch each
-  std::vector<Activation> activation;   ///< joint: of every vertex behind the inputs; empty: ReLU
-  std::vector<std::int32_t> output;     ///< vertices whose values are the result, ascending
+  std::vector<VertexActivation> activation;  ///< joint: of every vertex behind the inputs; empty: ReLU
+  std::vector<std::int32_t> output;          ///< vertices whose values are the result, ascending
 
   bool joint() const { return row_start.empty(); }
   std::int64_t rows() const { return joint() ? vertices - inputs : std::int64_t{row_start.back()}; }
@@ -92,6 +92,20 @@ inline std::shared_ptr<const DagPlan> dag_plan(const Mask& mask, const std::shar
   return kept->wiring == wiring ? kept : make();
 }
 
+/// y = f(x).
+inline Var activate(const Var& x, VertexActivation f) {
+  switch (f) {
+    case VertexActivation::relu:
+      return relu(x);
+    case VertexActivation::tanh:
+      return tanh(x);
+    case VertexActivation::sigmoid:
+      return sigmoid(x);
+    default:
+      return x;
+  }
+}
+
 /// The same as a composition of ops, block by block of vertices: for traces and for derivatives of derivatives.
 inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const Mask& mask, const DagPlan& plan) {
   const DagWiring& w = *plan.wiring;
@@ -112,7 +126,8 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
       if (w.activation.empty()) {
         next = relu(z);
       } else {
-        for (const Activation f : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid}) {
+        for (const VertexActivation f :
+             {VertexActivation::none, VertexActivation::relu, VertexActivation::tanh, VertexActivation::sigmoid}) {
           Tensor chosen = Tensor::zeros({count});
           for (std::int64_t k = 0; k < count; ++k) chosen(k) = w.activation[first - w.inputs + k] == f;
           const Var part = mul(activate(z, f), chosen);

@@ -8,6 +8,9 @@
 
 namespace deepstruct {
 
+/// What follows a layer in the same pass over its outputs.
+enum class Activation { none, relu };
+
 namespace detail {
 
 /// y = Σ over `terms` terms, made by part(to, first, count) from at most 4096 at a time and added up in double.
@@ -158,7 +161,7 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}, Activat
   check(weight.shape().rank() == 2, "linear: the weight must be a matrix (", weight.shape(), ")");
   check(!bias || bias.shape() == Shape{weight.shape()[0]}, "linear: bias and weight differ in outputs (bias ",
         bias ? bias.shape() : Shape{}, ", weight ", weight.shape(), ")");
-  if (after != Activation::none) return activate(linear(x, weight, bias), after);  // in a pass of its own
+  if (after == Activation::relu) return relu(linear(x, weight, bias));  // in a pass of its own
   const Var rows = detail::as_rows(x, weight.shape()[1], "linear");
   if (!bias || detail::tape_state.trace) {
     const Var y = detail::product(rows, weight, false, true);
@@ -213,7 +216,6 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
         ", edges ", mask.nnz(), ")");
   check(!bias || bias.shape() == Shape{mask.rows()}, "sparse_linear: bias and mask differ in outputs (bias ",
         bias ? bias.shape() : Shape{}, ", mask ", mask.shape(), ")");
-  if (after > Activation::relu) return activate(sparse_linear(x, values, mask, bias), after);
   const bool relu_after = after == Activation::relu;
   if (detail::tape_state.trace && (bias || relu_after)) {
     const Var y = sparse_linear(x, values, mask), biased = bias ? add(y, bias) : y;

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# A short run on small data (generated IDX files): its table, log and pictures, and its answers to bad input.
+set -euo pipefail
+exe=$1 dir=$2
+rm -rf "$dir" && mkdir -p "$dir/data"
+python3 - "$dir/data" <<'PY'
+import random, struct, sys
+random.seed(1)
+for half, n in (("train", 400), ("t10k", 200)):
+    labels = bytes(i % 10 for i in range(n))
+    images = bytearray()
+    for label in labels:  # class k is bright in rows 2k and 2k + 1
+        images += bytes(min(255, random.randrange(60) + (150 if y // 2 == label else 0)) for y in range(28) for _ in range(28))
+    open(f"{sys.argv[1]}/{half}-images-idx3-ubyte", "wb").write(struct.pack(">IIII", 0x803, n, 28, 28) + images)
+    open(f"{sys.argv[1]}/{half}-labels-idx1-ubyte", "wb").write(struct.pack(">II", 0x801, n) + labels)
+PY
+small=(--data "$dir/data" --batch 16 --lr 0.005 --quiet)
+"$exe" "${small[@]}" --epochs 6 --finetune 3 --out "$dir/out" --threads 2 >"$dir/log" 2>&1
+grep -q '^  connections  *400  *200  *172  *86  *126  *63$' "$dir/log"
+python3 - "$dir/out" <<'PY'
+import csv, sys
+import xml.etree.ElementTree as xml
+rows = list(csv.DictReader(open(sys.argv[1] + "/small_world.csv")))
+names = ("watts_strogatz", "grid", "tree")
+assert [(r["structure"], r["phase"], int(r["epoch"])) for r in rows] == [
+    (name, phase, 1 + e) for name in names for phase, epochs in (("whole", 6), ("pruned", 3)) for e in range(epochs)]
+number = lambda r, key: float(r[key])
+for name, vertices, edges in zip(names, (200, 96, 127), (400, 172, 126)):
+    whole, pruned = [[r for r in rows if r["structure"] == name and r["phase"] == phase][-1] for phase in ("whole", "pruned")]
+    assert number(whole, "test_accuracy") > 0.9 and number(pruned, "test_accuracy") > 0.9, (whole, pruned)
+    assert number(whole, "connections") == edges and number(pruned, "connections") == edges // 2
+    assert number(whole, "dead") == 0 and number(pruned, "dead") > 0, pruned
+    assert number(whole, "connected") == vertices > number(pruned, "connected"), pruned
+    assert 2 <= number(pruned, "layers") <= number(whole, "layers") and number(pruned, "log_paths") < number(whole, "log_paths")
+    assert abs(number(whole, "density") - 2 * edges / (vertices * (vertices - 1))) < 1e-12
+    assert number(whole, "path_length") > 1 and (number(whole, "clustering") > 0) == (name == "watts_strogatz")
+    for phase, left in (("whole", edges), ("pruned", edges // 2)):
+        tags = [(e.tag.split("}")[1], e.get("stroke")) for e in xml.parse(f"{sys.argv[1]}/{name}_{phase}.svg").iter()]
+        lines = [colour for tag, colour in tags if tag == "path"]
+        assert len(lines) == left and len(set(lines)) > 5, (name, phase, len(lines))  # in the colours of weights
+PY
+
+# The same numbers again, on another number of threads; and extremes of structure and pruning.
+"$exe" "${small[@]}" --epochs 6 --finetune 3 --out "$dir/again" --threads 1 >/dev/null 2>&1
+cmp "$dir/out/small_world.csv" "$dir/again/small_world.csv"
+"$exe" "${small[@]}" --out "$dir/none" --epochs 1 --finetune 1 --prune 100 --node-order --vertices 1 --neighbours 0 --height 0 >"$dir/log" 2>&1
+grep -q '^  connections  *0  *0  *172  *0  *0  *0$' "$dir/log"
+
+# One clear sentence and exit code 2.
+complains() {
+  local text code=0
+  text=$("$exe" "$@" 2>&1 >/dev/null) || code=$?
+  if [ "$code" -ne 2 ] || [ "$(wc -l <<<"$text")" -ne 1 ] || [ "${#text}" -lt 10 ]; then
+    echo "exit $code and '$text' for: $*" >&2
+    return 1
+  fi
+}
+complains --epochs -3
+complains --rewire 1.5
+complains --prune 101
+complains --data "$dir/nowhere"
+complains "${small[@]}" --out "$dir/out2" --vertices 3 --neighbours 4
+complains "${small[@]}" --out "$dir/data/train-images-idx3-ubyte"
+"$exe" --help | grep -q -- --node-order

@@ -1,0 +1,17 @@
+// Networks from graphs: generators, layered graphs, their metrics and pictures, and the models made of them. Includes
+// the umbrella header. The spectral gap is one include more, graph/spectrum.hpp, since it needs Eigen.
+#pragma once
+
+#include "deepstruct.hpp"
+
+#include "graph/acyclic.hpp"
+#include "graph/betweenness.hpp"
+#include "graph/labeled_dag.hpp"
+#include "graph/metrics.hpp"
+#include "graph/paths.hpp"
+#include "graph/power_law.hpp"
+#include "graph/random_graphs.hpp"
+#include "graph/small_world_sigma.hpp"
+#include "graph/svg.hpp"
+
+#include "models/scalable.hpp"
