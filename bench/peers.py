@@ -227,7 +227,7 @@ def prune(models, threads):
 
 
 def dans(folder, threads):
-    """Networks on graphs: load_from and construct, and an Adam step; both as often as half a minute allows."""
+    """Networks on graphs: load_from and construct, and an Adam step; both as often as some ten seconds allow."""
     rows = []
     for file in sorted(folder.glob("*.edges"), key=lambda f: int(f.stem)):
         n = int(file.stem)
@@ -236,7 +236,7 @@ def dans(folder, threads):
         graph.add_nodes_from(range(n))
         graph.add_edges_from(map(tuple, edges))
         builds = []
-        while len(builds) < 3 and sum(builds) < 30e6:
+        while len(builds) < 3 and sum(builds) < 10e6:
             begin = time.perf_counter()
             structure = deepstruct.graph.CachedLayeredGraph.load_from(graph)
             structure.num_layers
@@ -252,7 +252,7 @@ def dans(folder, threads):
         for foreach in (False, True) if n <= 1000 else (True,):  # Adam over all parameters at once is the faster one
             adam = torch.optim.Adam(model.parameters(), foreach=foreach)
             steps = []
-            while len(steps) < 25 and (sum(steps) < 30e6 or len(steps) < 2):
+            while len(steps) < 25 and (sum(steps) < 10e6 or len(steps) < 2):
                 begin = time.perf_counter()
                 loss = torch.nn.functional.cross_entropy(model(x), y)
                 adam.zero_grad(set_to_none=True)

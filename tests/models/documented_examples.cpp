@@ -156,3 +156,15 @@ TEST_CASE("documented: masked layers by name, and snapshots") {
   REQUIRE(ds::get_network_weight_count(ticket) == 12 + 9 + 6);
   REQUIRE(ds::get_network_weight_count(model) == 12 + 9 + 6);
 }
+
+TEST_CASE("documented: the README's network from a graph") {
+  ds::manual_seed(3);
+  ds::Graph world = ds::watts_strogatz_graph(200, 4, 0.5);
+  ds::MaskedDeepDAN dan(784, 10, world);
+  ds::prune_network_by_saliency(dan, ds::percentage(50));
+  ds::LayeredGraph left = dan.generate_structure();
+  std::string picture = ds::write_svg(left);
+  REQUIRE(left.vertex_count() == 200);
+  REQUIRE(left.edge_count() < 400);
+  REQUIRE(picture.find("<svg") != std::string::npos);
+}

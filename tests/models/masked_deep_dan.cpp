@@ -282,18 +282,6 @@ TEST_CASE("A copy of a network is a value, and training it is the same for any n
   }
 }
 
-TEST_CASE("After the second step, training a network on a graph asks the system for no memory") {
-  const LayeredGraph g = dan_world(120, 6);
-  Rng rng(2);
-  MaskedDeepDAN dan(30, 5, g, {}, rng);
-  const Tensor x = Tensor::uniform({100, 30}, -1, 1, rng);
-  Adam adam;
-  for (int k = 0; k < 2; ++k) dan_step(dan, adam, x);
-  const std::size_t before = BufferPool::instance().system_calls();
-  for (int k = 0; k < 3; ++k) dan_step(dan, adam, x);
-  REQUIRE(BufferPool::instance().system_calls() == before);
-}
-
 // The original's tests, by name.
 TEST_CASE("test_MaskedDeepDAN: feed, random structures, structures with inputs and outputs") {
   Rng rng(200);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include <deepstruct/models/masked_deep_dan.hpp>
 #include <deepstruct/models/masked_deep_ffn.hpp>
 #include <deepstruct/train/loop.hpp>
 
@@ -126,6 +127,26 @@ TEST_CASE("the counters of this file count") {
 #if defined(__GLIBC__)
   REQUIRE(mallocs == 1);
 #endif
+}
+
+TEST_CASE("from the third step on a training step of a network on a graph allocates nothing") {
+  if (!DEEPSTRUCT_COUNTS_ALLOCATIONS || !pool_is_on()) return;
+  Rng rng(2);
+  std::vector<Edge> edges;
+  for (Vertex v = 1; v < 60; ++v)
+    for (const Vertex step : {1, 3, 7})
+      if (v >= step) edges.push_back({v - step, v});
+  const LayeredGraph chain(Graph(60, edges, true));
+  const Var x(Tensor::normal({100, 20}, 0, 1, rng));
+  const std::vector<std::int32_t> target(100, 1);
+  for (const bool joint : {false, true}) {
+    MaskedDeepDAN dan(20, 5, chain, {.joint = joint}, rng);
+    Adam adam;
+    require_steady([&] {
+      backward(cross_entropy(dan(x), target));
+      adam.step(dan);
+    });
+  }
 }
 
 TEST_CASE("from the third step on a training step allocates nothing") {
