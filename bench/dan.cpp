@@ -86,7 +86,7 @@ double error_of(const MaskedDeepDAN& dan, const LayeredGraph& g, const Tensor& x
     for (std::int64_t o = 0; o < classes; ++o)
       error = std::max(error, std::abs(double{got(s, o)} - y[o]) / std::max(1.0, std::abs(y[o])));
   }
-  check(error <= 1e-5, "dan: the logits are wrong by ", error);
+  check(error <= 1e-5, "dan: wrong logits (relative error ", error, ")");
   return error;
 }
 
@@ -176,6 +176,8 @@ int run(int argc, char** argv) {
 
   if (!million.empty()) {  // one variant a process, so that the peak of memory is its own
     check(million == "full" || million == "wires", "--million must be full or wires (", million, ")");
+    check(threads.size() == 1 && (sizes.size() == 1 || options.get("vertices", "").empty()),
+          "--million takes one number of vertices and one of threads (", sizes.size(), " and ", threads.size(), ")");
     const std::int64_t n = sizes.size() == 1 ? sizes[0] : 1000000;
     set_num_threads(threads[0]);
     const char* storage = million == "full" ? "full" : "wires";

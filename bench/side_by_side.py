@@ -63,7 +63,7 @@ def main(result, rounds):
         shape = r.get("model") or f"{r['in']} -> {r['out']}"
         peer = f"{r['peer']} {r['peer_version']}".strip()
         print(f"{r['case']:<14} {shape:<18} {r.get('storage', ''):<7} {r['batch']:>5} {r['density']:>7g} {r['threads']:>7} "
-              f"{r['ours_us']:>10.1f} {r['ours_spread_us']:>8.1f}  {peer:<28} {r.get('peer_us', 0):>11.1f} {r.get('ratio', 0):>7.2f}x "
+              f"{r['ours_us']:>10.1f} {r['ours_spread_us']:>8.1f}  {peer:<28} {r.get('peer_us', '-'):>11} {r.get('ratio', '-'):>7}x "
               f"{r.get('percent_of_peak', 0):>6.0f} {r['max_abs_err']:>7.0e}")
         if "in" in r and r["batch"] > 1 and "ratio" in r:
             groups[r["case"], r["threads"], peer, r["density"]].append(r["ratio"])

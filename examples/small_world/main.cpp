@@ -12,7 +12,6 @@
 #include <functional>
 #include <iomanip>
 #include <iostream>
-#include <map>
 
 namespace ds = deepstruct;
 
@@ -71,16 +70,13 @@ ds::Graph part_of(ds::Graph graph, const std::vector<char>& keep) {
 
 /// The largest connected part of an undirected graph.
 ds::Graph largest_part(const ds::Graph& graph) {
-  std::vector<char> met(graph.vertex_count(), 0), largest = met;
-  for (ds::Vertex v = 0; v < graph.vertex_count(); ++v) {
-    if (met[v]) continue;
-    std::vector<char> part(met.size(), 0);
-    const std::vector<std::int32_t> distance = ds::shortest_path_lengths(graph, v);
-    for (std::size_t w = 0; w < met.size(); ++w)
-      if (distance[w] >= 0) met[w] = part[w] = 1;
-    if (std::count(part.begin(), part.end(), 1) > std::count(largest.begin(), largest.end(), 1)) largest = part;
-  }
-  return part_of(graph, largest);
+  const ds::Components parts = ds::connected_components(graph);
+  std::vector<std::int64_t> size(parts.count, 0);
+  for (const std::int32_t part : parts.label) ++size[part];
+  const auto largest = std::max_element(size.begin(), size.end()) - size.begin();
+  std::vector<char> keep;
+  for (const std::int32_t part : parts.label) keep.push_back(part == largest);
+  return part_of(graph, keep);
 }
 
 Measures measure(const ds::MaskedDeepDAN& model) {
@@ -110,12 +106,10 @@ ds::LayeredGraph picture(const ds::MaskedDeepDAN& model) {
   // All hidden connections are one mask, with a column for every neuron and a row for every one behind the first layer.
   const ds::MaskedLinearLayer& hidden = *model.layers_hidden;
   const auto row_of = [&](ds::Vertex v) { return v - model.layer_size(0); };
-  std::map<std::pair<std::int64_t, std::int64_t>, float> weight;
-  hidden.mask().for_each([&](std::int64_t edge, std::int64_t row, std::int64_t column) {
-    weight[{row, column}] = hidden.weight.value()(edge);
-  });
+  const ds::Mask mask = hidden.mask();
   std::vector<float> weights;
-  for (const ds::Edge& e : result.graph().edges()) weights.push_back(weight.at({row_of(e.target), e.source}));
+  for (const ds::Edge& e : result.graph().edges())
+    weights.push_back(hidden.weight.value()(mask.edge(row_of(e.target), e.source)));
   result.edge_attributes().set_column("weight", weights);
   return result;
 }

@@ -1,6 +1,9 @@
 // Mask: construction, edge order, transposed index, edits, edge maps.
 #include <deepstruct/core/mask.hpp>
 
+#include <atomic>
+#include <thread>
+
 #include <set>
 
 #include "support/cases.hpp"
@@ -155,4 +158,20 @@ TEST_CASE("edge_map follows edges from one mask to the next") {
     now.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) { REQUIRE(map[e] == before.edge(r, c)); });
   }
   test::require_error([] { edge_map(Mask::ones(2, 3), Mask::ones(3, 2)); }, {"edge_map", "[2, 3]", "[3, 2]"});
+}
+
+TEST_CASE("A full mask lists its edges once, whoever asks first", "[threads]") {
+  const Mask full = Mask::ones(37, 11), copy = full;
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int k = 0; k < 4; ++k)
+    threads.emplace_back([&] {
+      const csr_view by_row = copy.csr(), by_column = full.csc();
+      for (std::int32_t e = 0; e < 37 * 11; ++e)
+        if (by_row.col[e] != e % 11 || by_column.col[e] != e % 37) ++wrong;
+    });
+  for (std::thread& t : threads) t.join();
+  REQUIRE(wrong == 0);
+  REQUIRE(full == Mask::where(37, 11, [](std::int64_t, std::int64_t) { return true; }));
+  REQUIRE(full.edge(3, 4) == 37);
 }

@@ -73,8 +73,8 @@ bool loses_vertices(const Case& c) {
 
 /// A vertex as the file names it: a number, or [row, column].
 Json name_of(const ds::Graph& g, ds::Vertex v) {
-  if (!g.vertices().contains("row")) return v;
-  return {*g.vertices().get<std::int64_t>("row", v), *g.vertices().get<std::int64_t>("column", v)};
+  if (!g.vertex_attributes().contains("row")) return v;
+  return {*g.vertex_attributes().get<std::int64_t>("row", v), *g.vertex_attributes().get<std::int64_t>("column", v)};
 }
 
 void run_deterministic(Case& c) {

@@ -41,18 +41,18 @@ void check_networkx(Case& c, ds::Graph g) {
   c.expect(g.directed() == expected.at("directed").get<bool>(), "directed: expected " + expected.at("directed").dump());
   const auto ids = expected.at("node_ids").get<std::vector<std::string>>();
   std::vector<std::string> got;
-  const bool kept = g.vertices().contains("id");
+  const bool kept = g.vertex_attributes().contains("id");
   for (std::int64_t v = 0; v < g.vertex_count(); ++v)
-    got.push_back(kept ? g.vertices().get<std::string>("id", v).value_or("") : std::to_string(v));
+    got.push_back(kept ? g.vertex_attributes().get<std::string>("id", v).value_or("") : std::to_string(v));
   c.equal("node_ids", ids, got);
   if (ids != got) return;
-  g.vertices().erase("id");
+  g.vertex_attributes().erase("id");
 
   // Known: NetworkX does not apply defaults.
   const Json defaults = c.text("id") == "hand_edges_before_nodes" ? Json{{"size", 7}} : Json::object();
   for (std::size_t v = 0; v < ids.size(); ++v)
-    check_attributes(c, ids[v], expected.at("node_attributes")[v][1], g.vertices(), static_cast<std::int64_t>(v),
-                     defaults);
+    check_attributes(c, ids[v], expected.at("node_attributes")[v][1], g.vertex_attributes(),
+                     static_cast<std::int64_t>(v), defaults);
   g.sort_edges();
   Json edges = Json::array();
   for (std::int64_t k = 0; k < g.edge_count(); ++k) {
@@ -64,7 +64,7 @@ void check_networkx(Case& c, ds::Graph g) {
   const Json& attributes = expected.at("edge_attributes");  // of many edges the first ones
   for (std::size_t k = 0; k < attributes.size(); ++k) {
     c.expect(attributes[k][0] == edges[k][0] && attributes[k][1] == edges[k][1], "edge_attributes: another order");
-    check_attributes(c, edges[k].dump(), attributes[k][2], g.connections(), static_cast<std::int64_t>(k),
+    check_attributes(c, edges[k].dump(), attributes[k][2], g.edge_attributes(), static_cast<std::int64_t>(k),
                      Json::object());
   }
 }
@@ -94,7 +94,7 @@ void run_graphml(Case& c) {
 
   const std::string text = ds::write_graphml(g);
   c.expect(ds::read_graphml(text) == g, "written and read again: another graph");
-  const bool plain = g.vertices().names().empty() && g.connections().names().empty();
+  const bool plain = g.vertex_attributes().names().empty() && g.edge_attributes().names().empty();
   const auto bytes = ds::read_plain_file(path);
   c.expect(!plain || text == ds::as_text(bytes), "written: other bytes than NetworkX's");
 }

@@ -144,7 +144,7 @@ TEST_CASE("generators: complete multipartite graphs join different parts") {
   REQUIRE(complete_multipartite_graph({5}).edge_count() == 0);
   REQUIRE(gen_edges(complete_multipartite_graph({1, 1, 1, 1, 1})) == gen_edges(complete_graph(5)));
   const Graph g = complete_multipartite_graph({3, 0, 2, 4});
-  const auto part = g.vertices().column<std::int64_t>("subset");
+  const auto part = g.vertex_attributes().column<std::int64_t>("subset");
   REQUIRE(GenSizes(part.begin(), part.end()) == GenSizes{0, 0, 0, 2, 2, 3, 3, 3, 3});
   GenEdges expected;
   for (Vertex u = 0; u < 9; ++u)
@@ -181,8 +181,8 @@ TEST_CASE("generators: grids join what lies beside and below") {
         };
         for (std::int64_t r = 0; r < rows; ++r)
           for (std::int64_t c = 0; c < columns; ++c) {
-            REQUIRE(g.vertices().get<std::int64_t>("row", r * columns + c) == r);
-            REQUIRE(g.vertices().get<std::int64_t>("column", r * columns + c) == c);
+            REQUIRE(g.vertex_attributes().get<std::int64_t>("row", r * columns + c) == r);
+            REQUIRE(g.vertex_attributes().get<std::int64_t>("column", r * columns + c) == c);
             if (r + 1 < rows) join(r, c, r + 1, c);
             if (c + 1 < columns) join(r, c, r, c + 1);
             if (r + 1 == rows && rows > 2 && periodic[0]) join(r, c, 0, c);
@@ -444,7 +444,7 @@ TEST_CASE("generators: blocks have their densities") {
   const Graph g = stochastic_block_model(sizes, p, rng);
   REQUIRE(g.vertex_count() == 501);
   REQUIRE(gen_simple(g));
-  const auto block = g.vertices().column<std::int64_t>("block");
+  const auto block = g.vertex_attributes().column<std::int64_t>("block");
   REQUIRE(std::count(block.begin(), block.end(), 0) == 300);
   REQUIRE(std::count(block.begin(), block.end(), 2) == 200);
   REQUIRE((block[299] == 0 && block[300] == 2 && block[500] == 3));
@@ -470,7 +470,7 @@ TEST_CASE("generators: points within the radius are joined, no others") {
       INFO(n << " " << radius);
       const Graph g = random_geometric_graph(n, radius, rng);
       REQUIRE(g.vertex_count() == n);
-      const auto x = g.vertices().column<double>("x"), y = g.vertices().column<double>("y");
+      const auto x = g.vertex_attributes().column<double>("x"), y = g.vertex_attributes().column<double>("y");
       GenEdges expected;
       for (std::size_t u = 0; u < x.size(); ++u) {
         REQUIRE((x[u] >= 0 && x[u] < 1 && y[u] >= 0 && y[u] < 1));
@@ -506,7 +506,7 @@ TEST_CASE("generators: layered DAGs have their layers") {
         REQUIRE(gen_simple(g));
         const auto n = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
         REQUIRE(g.vertex_count() == n);
-        const auto layer = g.vertices().column<std::int64_t>("layer");
+        const auto layer = g.vertex_attributes().column<std::int64_t>("layer");
         GenSizes longest(static_cast<std::size_t>(n), 0), count(widths.size(), 0);
         double next = 0, skip = 0, all_next = 0, all_skip = 0;
         for (const Edge& e : g.edges()) {  // sources ascend, so a vertex is complete before it is a source

@@ -47,10 +47,10 @@ void gr_require(const Graph& g, const GrModel& m) {
   REQUIRE(g.directed() == m.directed);
   REQUIRE(g.vertex_count() == static_cast<std::int64_t>(m.vertices.size()));
   REQUIRE(g.edge_count() == static_cast<std::int64_t>(m.edges.size()));
-  REQUIRE(g.vertices().size() == g.vertex_count());
-  REQUIRE(g.connections().size() == g.edge_count());
+  REQUIRE(g.vertex_attributes().size() == g.vertex_count());
+  REQUIRE(g.edge_attributes().size() == g.edge_count());
   for (std::size_t v = 0; v < m.vertices.size(); ++v)
-    REQUIRE(g.vertices().get<std::int64_t>("id", static_cast<std::int64_t>(v)) == m.vertices[v]);
+    REQUIRE(g.vertex_attributes().get<std::int64_t>("id", static_cast<std::int64_t>(v)) == m.vertices[v]);
   std::map<Vertex, std::vector<Vertex>> to, from, around;
   for (std::size_t k = 0; k < m.edges.size(); ++k) {
     const auto& [e, name] = m.edges[k];
@@ -58,7 +58,7 @@ void gr_require(const Graph& g, const GrModel& m) {
     REQUIRE(g.edges()[k] == e);
     REQUIRE(g.find_edge(e.source, e.target) == static_cast<std::int32_t>(k));
     REQUIRE(g.find_edge(e.target, e.source) == m.find({e.target, e.source}));
-    REQUIRE(g.connections().get<std::string>("name", static_cast<std::int64_t>(k)) == name);
+    REQUIRE(g.edge_attributes().get<std::string>("name", static_cast<std::int64_t>(k)) == name);
     to[e.source].push_back(e.target);
     from[e.target].push_back(e.source);
     around[e.source].push_back(e.target);
@@ -84,13 +84,13 @@ void gr_require(const Graph& g, const GrModel& m) {
 /// Names a place of the vertices and edges that have no name yet, in the graph and the model.
 void gr_name(Graph& g, GrModel& m) {
   while (m.vertices.size() < static_cast<std::size_t>(g.vertex_count())) {
-    g.vertices().set("id", static_cast<std::int64_t>(m.vertices.size()), m.named);
+    g.vertex_attributes().set("id", static_cast<std::int64_t>(m.vertices.size()), m.named);
     m.vertices.push_back(m.named++);
   }
   for (std::size_t k = 0; k < m.edges.size(); ++k) {
     if (m.edges[k].second || k % 3 == 2) continue;  // some stay without
     m.edges[k].second = "e" + std::to_string(m.named++);
-    g.connections().set("name", static_cast<std::int64_t>(k), *m.edges[k].second);
+    g.edge_attributes().set("name", static_cast<std::int64_t>(k), *m.edges[k].second);
   }
 }
 
@@ -210,14 +210,14 @@ TEST_CASE("repeated edges count once, the first one") {
 
 TEST_CASE("an edge that comes again keeps its attributes") {
   Graph g(3, {{0, 1}, {1, 2}});
-  g.connections().set("weight", 0, 2.5);
-  g.connections().set("weight", 1, 3.5);
+  g.edge_attributes().set("weight", 0, 2.5);
+  g.edge_attributes().set("weight", 1, 3.5);
   REQUIRE(g.add_edge(1, 0) == 0);
   g.add_edges({{2, 1}, {0, 2}, {1, 0}});
   REQUIRE(g.edge_count() == 3);
-  REQUIRE(g.connections().get<double>("weight", 0) == 2.5);
-  REQUIRE(g.connections().get<double>("weight", 1) == 3.5);
-  REQUIRE_FALSE(g.connections().get<double>("weight", 2).has_value());
+  REQUIRE(g.edge_attributes().get<double>("weight", 0) == 2.5);
+  REQUIRE(g.edge_attributes().get<double>("weight", 1) == 3.5);
+  REQUIRE_FALSE(g.edge_attributes().get<double>("weight", 2).has_value());
 }
 
 TEST_CASE("how a graph is made") {
@@ -235,8 +235,8 @@ TEST_CASE("how a graph is made") {
 
 TEST_CASE("errors leave the graph as it was") {
   Graph g(3, {{0, 1}, {1, 2}}, true);
-  g.vertices().set("bias", 1, 0.5f);
-  g.connections().set("weight", 1, 1.5);
+  g.vertex_attributes().set("bias", 1, 0.5f);
+  g.edge_attributes().set("weight", 1, 1.5);
   const Graph before = g;
   const auto fails = [&](const std::function<void()>& f, const char* start) {
     require_error(f, {start});
@@ -270,11 +270,11 @@ TEST_CASE("graphs are equal in vertices, edges, their order, and attributes") {
   REQUIRE_FALSE(g == Graph(4, {{0, 1}, {1, 2}}));
   REQUIRE_FALSE(g == Graph(3, {{0, 1}, {1, 2}}, true));
   Graph named = g;
-  named.vertices().set("name", 0, std::string("a"));
+  named.vertex_attributes().set("name", 0, std::string("a"));
   REQUIRE_FALSE(g == named);
-  named.vertices().erase("name");
+  named.vertex_attributes().erase("name");
   REQUIRE(g == named);
-  named.connections().set("weight", 0, 1.0f);
+  named.edge_attributes().set("weight", 0, 1.0f);
   REQUIRE_FALSE(g == named);
 }
 

@@ -477,3 +477,15 @@ TEST_CASE("test_LabeledDAG: test_append_multiple_large_layers") {
   REQUIRE(dag.edge_count() == edges + other_edges);
   REQUIRE(dag.num_layers() == layers + other.num_layers() - 1);
 }
+
+TEST_CASE("a graph that was moved from is empty") {
+  LabeledDAG dag;
+  dag.add_vertices(3);
+  const LabeledDAG taken = std::move(dag);
+  REQUIRE(taken.vertex_count() == 3);
+  REQUIRE(dag.graph().vertex_count() == 0);  // NOLINT: that is the question
+  Graph g(4, {{0, 1}});
+  const Graph there = std::move(g);
+  REQUIRE(g.vertex_count() == 0);  // NOLINT
+  REQUIRE(there.vertex_count() == 4);
+}

@@ -410,7 +410,7 @@ TEST_CASE("graph metrics: the spectral gap as NumPy, and in closed form") {
   require_error([] { spectral_gap(Graph(1)); }, {"spectral_gap: needs two vertices", "1"});
 }
 
-TEST_CASE("graph metrics: nothing depends on the number of threads") {
+TEST_CASE("graph metrics: nothing depends on the number of threads", "[threads]") {
   Rng rng(15);
   const Graph g = metrics_connected(1500, 30, 6000, false, rng), d = metrics_connected(600, 20, 900, true, rng);
   const auto all = [&] {

@@ -409,7 +409,7 @@ TEST_CASE("weights become widths and colours") {
   const auto picture = [](auto... weights) {
     Graph g(4, std::vector<Edge>{{0, 1}, {1, 2}, {2, 3}}, true);
     std::int32_t k = 0;
-    (g.connections().set("weight", k++, weights), ...);
+    (g.edge_attributes().set("weight", k++, weights), ...);
     return write_svg(g);
   };
   const std::string text = picture(2.0f, -4.0f, 0.0f);
@@ -440,7 +440,7 @@ TEST_CASE("weights become widths and colours") {
   SvgOptions other;
   other.weight = "a<b";
   Graph g(2, std::vector<Edge>{{0, 1}}, true);
-  g.connections().set("a<b", 0, 1.5);
+  g.edge_attributes().set("a<b", 0, 1.5);
   const std::string named = write_svg(g, other);
   REQUIRE(svg_fault(named) == "");
   REQUIRE(svg_occurrences(named, ">a&lt;b −1.5<") == 1);

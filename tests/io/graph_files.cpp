@@ -37,7 +37,8 @@ bool same_table_bits(const AttributeTable& a, const AttributeTable& b) {
 /// Order, direction, columns in order with their types, and every bit of the values.
 bool same_graph_bits(const Graph& a, const Graph& b) {
   return a.directed() == b.directed() && std::ranges::equal(a.edges(), b.edges()) &&
-         same_table_bits(a.vertices(), b.vertices()) && same_table_bits(a.connections(), b.connections());
+         same_table_bits(a.vertex_attributes(), b.vertex_attributes()) &&
+         same_table_bits(a.edge_attributes(), b.edge_attributes());
 }
 
 std::string random_text(Rng& rng) {
@@ -111,8 +112,8 @@ Graph random_file_graph(std::int64_t n, bool directed, Rng& rng) {
     edges.push_back({static_cast<Vertex>(rng.below(static_cast<std::uint64_t>(n))),
                      static_cast<Vertex>(rng.below(static_cast<std::uint64_t>(n)))});
   Graph g(n, edges, directed);
-  g.vertices() = random_table(g.vertex_count(), rng);
-  g.connections() = random_table(g.edge_count(), rng);
+  g.vertex_attributes() = random_table(g.vertex_count(), rng);
+  g.edge_attributes() = random_table(g.edge_count(), rng);
   return g;
 }
 
@@ -129,7 +130,7 @@ std::string node_key(const std::string& type, const std::string& more = "/>") {
 template <class T>
 std::optional<T> read_x(const std::string& type, const std::string& text) {
   return read_graphml(graphml_of("<node id=\"0\"><data key=\"k\">" + text + "</data></node>", node_key(type)))
-      .vertices()
+      .vertex_attributes()
       .get<T>("x", 0);
 }
 
@@ -202,22 +203,22 @@ TEST_CASE("GraphML: a graph comes back bit for bit") {
 
 TEST_CASE("GraphML: a column without values comes back") {
   Graph g(0, true);
-  g.vertices().set_column<std::int64_t>("none", {});
-  g.vertices().set_column<std::string>("some", {});
+  g.vertex_attributes().set_column<std::int64_t>("none", {});
+  g.vertex_attributes().set_column<std::string>("some", {});
   g.add_vertices(3);
-  g.vertices().set("some", 1, std::string());
+  g.vertex_attributes().set("some", 1, std::string());
   const Graph again = read_graphml(write_graphml(g));
   REQUIRE(same_graph_bits(again, g));
-  REQUIRE(again.vertices().holds<std::int64_t>("none"));
-  REQUIRE(!again.vertices().value("none", 0));
-  REQUIRE(again.vertices().get<std::string>("some", 1) == "");
-  REQUIRE(!again.vertices().value("some", 2));
+  REQUIRE(again.vertex_attributes().holds<std::int64_t>("none"));
+  REQUIRE(!again.vertex_attributes().value("none", 0));
+  REQUIRE(again.vertex_attributes().get<std::string>("some", 1) == "");
+  REQUIRE(!again.vertex_attributes().value("some", 2));
 }
 
 TEST_CASE("GraphML: the text is NetworkX's layout") {
   Graph g(3, {{2, 0}, {1, 1}}, true);
-  g.vertices().set("a\"b", 1, true);
-  g.connections().set_column<float>("weight", {0.1f, -2});
+  g.vertex_attributes().set("a\"b", 1, true);
+  g.edge_attributes().set_column<float>("weight", {0.1f, -2});
   const std::string text = write_graphml(g);
   REQUIRE(text.starts_with("<?xml version='1.0' encoding='utf-8'?>\n<graphml xmlns="));
   REQUIRE(text.substr(text.find("<key")) ==
@@ -235,7 +236,7 @@ TEST_CASE("GraphML: files that NetworkX wrote") {
   const Graph g = read_graphml(networkx_directed);
   REQUIRE(g.directed());
   REQUIRE(std::ranges::equal(g.edges(), std::vector<Edge>{{0, 1}, {1, 2}, {2, 2}}));
-  const AttributeTable& v = g.vertices();
+  const AttributeTable& v = g.vertex_attributes();
   REQUIRE(v.names() == std::vector<std::string>{"w", "gain", "note", "on", "layer", "id"});
   REQUIRE(v.get<std::string>("id", 2) == "out");
   REQUIRE(v.get<float>("w", 2) == 0.1f);
@@ -246,24 +247,24 @@ TEST_CASE("GraphML: files that NetworkX wrote") {
   REQUIRE(v.get<bool>("on", 0) == true);
   REQUIRE(v.get<bool>("on", 2) == false);
   REQUIRE(v.get<std::int64_t>("layer", 1) == 1);
-  REQUIRE(g.connections().get<double>("weight", 0) == -1.5e-7);
-  REQUIRE(g.connections().get<double>("weight", 1) == std::numeric_limits<double>::infinity());
-  REQUIRE(!g.connections().value("weight", 2));
-  REQUIRE(g.connections().get<std::string>("id", 1) == "e7");
+  REQUIRE(g.edge_attributes().get<double>("weight", 0) == -1.5e-7);
+  REQUIRE(g.edge_attributes().get<double>("weight", 1) == std::numeric_limits<double>::infinity());
+  REQUIRE(!g.edge_attributes().value("weight", 2));
+  REQUIRE(g.edge_attributes().get<std::string>("id", 1) == "e7");
 
   const Graph u = read_graphml(networkx_undirected);
   REQUIRE(!u.directed());
   REQUIRE(std::ranges::equal(u.edges(), std::vector<Edge>{{0, 1}, {1, 2}}));
-  REQUIRE(u.vertices().get<std::string>("id", 0) == "2");
-  REQUIRE(std::isnan(u.connections().get<double>("weight", 0).value()));
-  REQUIRE(u.connections().get<double>("weight", 1) == 3.0);
+  REQUIRE(u.vertex_attributes().get<std::string>("id", 0) == "2");
+  REQUIRE(std::isnan(u.edge_attributes().get<double>("weight", 0).value()));
+  REQUIRE(u.edge_attributes().get<double>("weight", 1) == 3.0);
 }
 
 TEST_CASE("GraphML: ids and the order of vertices") {
   const auto ids = [](const Graph& g) {
     std::string all;
     for (std::int64_t v = 0; v < g.vertex_count(); ++v)
-      all += g.vertices().get<std::string>("id", v).value_or(std::to_string(v)) + " ";
+      all += g.vertex_attributes().get<std::string>("id", v).value_or(std::to_string(v)) + " ";
     return all;
   };
   const auto edges = [](const Graph& g) { return std::vector<Edge>(g.edges().begin(), g.edges().end()); };
@@ -275,7 +276,7 @@ TEST_CASE("GraphML: ids and the order of vertices") {
   }
   SECTION("numbers in order are no attribute") {
     const Graph g = read_graphml(graphml_of(R"(<node id="0"/><node id="1"/><edge source="1" target="2"/>)"));
-    REQUIRE(g.vertices().names().empty());
+    REQUIRE(g.vertex_attributes().names().empty());
     REQUIRE(edges(g) == std::vector<Edge>{{1, 2}});
   }
   SECTION("numbers written otherwise, or out of order, are") {
@@ -295,20 +296,20 @@ TEST_CASE("GraphML: ids and the order of vertices") {
                                 "<node id=\"0\"><data key=\"k\">2</data></node>",
                                 node_key("int")));
     REQUIRE(g.vertex_count() == 2);
-    REQUIRE(g.vertices().get<std::int64_t>("x", 0) == 2);
+    REQUIRE(g.vertex_attributes().get<std::int64_t>("x", 0) == 2);
   }
   SECTION("an attribute id of the file goes first") {
     const std::string key = R"(<key id="k" for="all" attr.name="id" attr.type="int"/>)";
     const Graph g = read_graphml(
         graphml_of(R"(<node id="a"><data key="k">5</data></node><edge id="e" source="a" target="b"/>)", key));
-    REQUIRE(g.vertices().get<std::int64_t>("id", 0) == 5);
-    REQUIRE(!g.vertices().value("id", 1));
-    REQUIRE(g.connections().holds<std::int64_t>("id"));
+    REQUIRE(g.vertex_attributes().get<std::int64_t>("id", 0) == 5);
+    REQUIRE(!g.vertex_attributes().value("id", 1));
+    REQUIRE(g.edge_attributes().holds<std::int64_t>("id"));
   }
   SECTION("ids of edges") {
     const Graph g = read_graphml(graphml_of(R"(<edge id="e" source="0" target="1"/><edge source="1" target="1"/>)"));
-    REQUIRE(g.connections().get<std::string>("id", 0) == "e");
-    REQUIRE(!g.connections().value("id", 1));
+    REQUIRE(g.edge_attributes().get<std::string>("id", 0) == "e");
+    REQUIRE(!g.edge_attributes().value("id", 1));
   }
   SECTION("an undirected edge is the same from both sides, a directed one is not") {
     const std::string both = R"(<edge source="0" target="1"/><edge source="1" target="0"/>)";
@@ -323,10 +324,10 @@ TEST_CASE("GraphML: defaults") {
                            R"(<key id="s" for="edge" attr.name="s"><default></default></key>)";
   const Graph g = read_graphml(graphml_of(
       R"(<node id="0"><data key="k">3</data></node><edge source="0" target="1"><data key="k">4</data></edge>)", keys));
-  REQUIRE(g.vertices().get<std::int64_t>("x", 0) == 3);
-  REQUIRE(g.vertices().get<std::int64_t>("x", 1) == 7);
-  REQUIRE(g.connections().get<std::int64_t>("x", 0) == 4);
-  REQUIRE(g.connections().get<std::string>("s", 0) == "");
+  REQUIRE(g.vertex_attributes().get<std::int64_t>("x", 0) == 3);
+  REQUIRE(g.vertex_attributes().get<std::int64_t>("x", 1) == 7);
+  REQUIRE(g.edge_attributes().get<std::int64_t>("x", 0) == 4);
+  REQUIRE(g.edge_attributes().get<std::string>("s", 0) == "");
 }
 
 TEST_CASE("GraphML: text of values") {
@@ -371,7 +372,7 @@ TEST_CASE("GraphML: what is passed over") {
                                           yed) +
                                "<more/>");
   REQUIRE(g.vertex_count() == 1);
-  REQUIRE(g.vertices().names().empty());
+  REQUIRE(g.vertex_attributes().names().empty());
 }
 
 TEST_CASE("GraphML: what is no GraphML or no simple graph is refused") {
@@ -446,10 +447,10 @@ TEST_CASE("GraphML: text that XML cannot hold is not written") {
   for (const std::string& text :
        {std::string("\0", 1), std::string("\x1B"), std::string("\xFF"), std::string("\xED\xA0\x80")}) {
     Graph g(1);
-    g.vertices().set("note", 0, "bad" + text);
+    g.vertex_attributes().set("note", 0, "bad" + text);
     test::require_error([&] { write_graphml(g); }, {"write_graphml: XML cannot hold this text (note: bad"});
     Graph named(1);
-    named.vertices().set("bad" + text, 0, true);
+    named.vertex_attributes().set("bad" + text, 0, true);
     test::require_error([&] { write_graphml(named); }, {"write_graphml: XML cannot hold this text (name: bad"});
   }
 }
@@ -457,10 +458,10 @@ TEST_CASE("GraphML: text that XML cannot hold is not written") {
 TEST_CASE("GraphML: damaged files either parse or throw Error") {
   Rng rng(5);
   Graph g(6, {{0, 1}, {4, 2}, {3, 3}, {5, 0}}, true);
-  g.vertices().set("text", 2, std::string("<ü>&\r\n"));
-  g.vertices().set_column<bool>("flag", {true, false, true, true, false, true});
-  g.connections().set_column<float>("weight", {0.1f, -0.0f, 1e-30f, std::numeric_limits<float>::infinity()});
-  g.connections().set_column<std::int64_t>("count", {1, -2, 3, std::numeric_limits<std::int64_t>::min()});
+  g.vertex_attributes().set("text", 2, std::string("<ü>&\r\n"));
+  g.vertex_attributes().set_column<bool>("flag", {true, false, true, true, false, true});
+  g.edge_attributes().set_column<float>("weight", {0.1f, -0.0f, 1e-30f, std::numeric_limits<float>::infinity()});
+  g.edge_attributes().set_column<std::int64_t>("count", {1, -2, 3, std::numeric_limits<std::int64_t>::min()});
   const std::string texts[] = {write_graphml(g), networkx_directed};
   static const std::string telling = "<>&/\"'=#;x! -]09\x00\x80\xC3\xFF\n";
   int parsed = 0, refused = 0;
@@ -520,12 +521,12 @@ TEST_CASE("GraphML: files") {
 TEST_CASE("DOT: the text") {
   REQUIRE(write_dot(Graph()) == "graph {\n}\n");
   Graph g(3, {{0, 1}, {2, 1}}, true);
-  g.vertices().set("label", 0, std::string("a \"b\\\"\nü"));
-  g.vertices().set("layer", 0, std::int64_t{-2});
-  g.vertices().set("Node", 1, true);
-  g.vertices().set("kind", 1, std::string("input_1"));
-  g.vertices().set("1st", 1, std::string());
-  g.connections().set_column<float>("weight", {0.5f, 1e-10f});
+  g.vertex_attributes().set("label", 0, std::string("a \"b\\\"\nü"));
+  g.vertex_attributes().set("layer", 0, std::int64_t{-2});
+  g.vertex_attributes().set("Node", 1, true);
+  g.vertex_attributes().set("kind", 1, std::string("input_1"));
+  g.vertex_attributes().set("1st", 1, std::string());
+  g.edge_attributes().set_column<float>("weight", {0.5f, 1e-10f});
   REQUIRE(write_dot(g) ==
           "digraph {\n"
           "  0 [label=\"a \\\"b\\\\\\\"\\nü\", layer=-2];\n"
@@ -547,15 +548,15 @@ TEST_CASE("edge lists: what is read") {
   REQUIRE(!g.directed());
   REQUIRE(g.vertex_count() == 5);
   REQUIRE(std::ranges::equal(g.edges(), std::vector<Edge>{{1, 3}, {0, 2}, {2, 2}, {0, 1}, {0, 4}}));
-  REQUIRE(g.connections().names() == std::vector<std::string>{"weight"});
+  REQUIRE(g.edge_attributes().names() == std::vector<std::string>{"weight"});
   const std::optional<double> weights[] = {0.5, std::nullopt, -1000.0, 2.0, std::nullopt};
-  for (std::int64_t k = 0; k < 5; ++k) REQUIRE(g.connections().get<double>("weight", k) == weights[k]);
+  for (std::int64_t k = 0; k < 5; ++k) REQUIRE(g.edge_attributes().get<double>("weight", k) == weights[k]);
 
   for (const char* empty : {"", "\n", "# only\n# comments"}) REQUIRE(read_edge_list(empty) == Graph());
   const Graph repeated = read_edge_list("0 1 1\n2 1 5\n1 0 2\n0 1", {.directed = false});
   REQUIRE(std::ranges::equal(repeated.edges(), std::vector<Edge>{{0, 1}, {1, 2}}));
-  REQUIRE(repeated.connections().get<double>("weight", 0) == 2.0);
-  REQUIRE(repeated.connections().get<double>("weight", 1) == 5.0);
+  REQUIRE(repeated.edge_attributes().get<double>("weight", 0) == 2.0);
+  REQUIRE(repeated.edge_attributes().get<double>("weight", 1) == 5.0);
   REQUIRE(read_edge_list("0 1\n1 0", {.directed = true}).edge_count() == 2);
 }
 
@@ -568,22 +569,22 @@ TEST_CASE("edge lists: written and read again") {
       edges.push_back({static_cast<Vertex>(rng.below(n)), static_cast<Vertex>(rng.below(n))});
     Graph g(static_cast<std::int64_t>(n), edges, round % 2 == 0);
     for (std::int64_t k = 0; round % 3 != 0 && k < g.edge_count(); ++k)
-      if (round % 3 == 1 || rng.bernoulli(0.5f)) g.connections().set("weight", k, random_value<double>(rng));
+      if (round % 3 == 1 || rng.bernoulli(0.5f)) g.edge_attributes().set("weight", k, random_value<double>(rng));
     const std::string text = write_edge_list(g);
     INFO(text);
     REQUIRE(same_graph_bits(read_edge_list(text, {.directed = g.directed()}), g));
   }
   Graph g(3, {{0, 1}, {1, 2}}, true);
   REQUIRE(write_edge_list(g) == "0 1 {}\n1 2 {}\n");
-  g.connections().set("weight", 1, 2.0f);
+  g.edge_attributes().set("weight", 1, 2.0f);
   REQUIRE(write_edge_list(g) == "0 1 {}\n1 2 {'weight': 2.0}\n");
-  g.connections().set_column<std::int64_t>("weight", {7, -2});
+  g.edge_attributes().set_column<std::int64_t>("weight", {7, -2});
   REQUIRE(write_edge_list(g) == "0 1 {'weight': 7}\n1 2 {'weight': -2}\n");
   GraphFile saved;
   save_edge_list(g, saved.path);
   REQUIRE(write_edge_list(load_edge_list(saved.path, {.directed = true})) ==
           "0 1 {'weight': 7.0}\n1 2 {'weight': -2.0}\n");
-  g.connections().set_column<bool>("weight", {true, false});
+  g.edge_attributes().set_column<bool>("weight", {true, false});
   test::require_error([&] { write_edge_list(g); }, {"write_edge_list: weight must be a number"});
 }
 
@@ -603,4 +604,12 @@ TEST_CASE("edge lists: lines that are none") {
   GraphFile saved;
   write_whole_file(saved.path, std::as_bytes(std::span("0 1\nx", 5)));
   test::require_error([&] { load_edge_list(saved.path); }, {"line 2", saved.path.c_str()});
+}
+
+TEST_CASE("what looks like a reference in CDATA or a comment is none") {
+  const Graph g = read_graphml(R"(<graphml><!-- &#0; --><key id="k" for="node" attr.name="t" attr.type="string"/>
+    <graph edgedefault="directed"><node id="0"><data key="k"><![CDATA[a &# b]]></data></node></graph></graphml>)");
+  REQUIRE(g.vertex_attributes().get<std::string>("t", 0) == "a &# b");
+  REQUIRE_THROWS_AS(read_graphml("<graphml><graph edgedefault=\"directed\"><node id=\"&#0;\"/></graph></graphml>"),
+                    Error);
 }

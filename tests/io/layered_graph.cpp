@@ -58,7 +58,7 @@ TEST_CASE("Given layers come back as given ones, computed ones as computed ones"
 
 TEST_CASE("A file whose layers its edges do not ascend is refused") {
   Graph g(2, {{0, 1}}, true);
-  g.vertices().set_column<std::int64_t>("layer", {1, 0});
-  g.vertices().set_column<std::int64_t>("position", {0, 0});
+  g.vertex_attributes().set_column<std::int64_t>("layer", {1, 0});
+  g.vertex_attributes().set_column<std::int64_t>("position", {0, 0});
   REQUIRE_THROWS_AS(read_layered_graph(write_graphml(g)), Error);
 }

@@ -218,6 +218,50 @@ TEST_CASE("Pruning reaches the edges of every form, and the structure tells what
   }
 }
 
+TEST_CASE("Reset, a network is as from the constructor") {
+  const LayeredGraph g = dan_world(60, 4);
+  for (const MaskedDeepDANOptions& options : {MaskedDeepDANOptions{.joint = true, .degree_aware = true},
+                                              {.degree_aware = true},
+                                              {},
+                                              {.use_layer_norm = true, .degree_aware = true},
+                                              {.store = storage::full, .degree_aware = true}}) {
+    Rng rng(3);
+    const MaskedDeepDAN fresh(5, 3, g, options, rng);
+    MaskedDeepDAN dan = fresh;
+    const Tensor x = Tensor::uniform({8, 5}, -1, 1, rng);
+    Adam adam;
+    for (int k = 0; k < 3; ++k) dan_step(dan, adam, x);
+    reset_parameters(dan, rng, true);
+    const auto old = maskable_layers(fresh);
+    const auto now = maskable_layers(std::as_const(dan));
+    REQUIRE(old.size() == now.size());
+    for (std::size_t k = 0; k < now.size(); ++k) {
+      const MaskedLinearLayer &a = *old[k].second, &b = *now[k].second;
+      INFO(now[k].first);
+      REQUIRE(a.mask() == b.mask());
+      REQUIRE(b.weight.slots().empty());
+      if (a.weight.size() < 40 || !now[k].first.starts_with("layers_")) continue;
+      const auto most = [](const MaskedLinearLayer& layer) {
+        return double{amax(abs(Var(layer.effective_weight()))).item()};
+      };
+      REQUIRE(most(b) == Approx(most(a)).epsilon(0.3));
+      if (options.degree_aware) REQUIRE(amax(abs(Var(b.bias->value()))).item() == 0);
+    }
+    MaskedDeepDAN once_more = dan;
+    reset_parameters(once_more, rng);
+    if (options.store == storage::packed) REQUIRE(once_more.generate_structure() == fresh.generate_structure());
+  }
+}
+
+TEST_CASE("Activations survive the way to a structure and back") {
+  LayeredGraph g = dan_world(30, 4);
+  g.vertex_attributes().set_column("activation", std::vector<std::string>(30, "tanh"));
+  const MaskedDeepDAN dan(3, 2, g, {.joint = true});
+  const MaskedDeepDAN again(3, 2, dan.generate_structure(), {.joint = true});
+  REQUIRE(again.wiring()->activation == dan.wiring()->activation);
+  REQUIRE(again.wiring()->activation.size() == 30u - static_cast<std::size_t>(g.first_layer_size()));
+}
+
 TEST_CASE("Wiring by a mask") {
   const LayeredGraph g = LayeredGraph::load_from(complete_multipartite_graph(std::vector<std::int64_t>{3, 4}));
   const Mask in = Mask::from_edges(3, 5, {{0, 0}, {0, 4}, {1, 1}, {2, 3}}),

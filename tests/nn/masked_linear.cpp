@@ -65,6 +65,21 @@ void one_backward(const MaskedLinearLayer& layer) {
 
 }  // namespace
 
+TEST_CASE("A structural layer keeps its mask when it is reset") {
+  Rng rng(2);
+  MaskedLinearLayer layer(4, 3, {.structural = true}, rng);
+  REQUIRE(layer.mask().is_full());
+  const Mask some = Mask::from_edges(3, 4, {{0, 1}, {2, 0}, {2, 3}});
+  MaskedLinearLayer packed(some, Tensor::ones({3}), std::nullopt, true);
+  packed.reset_parameters(rng);
+  REQUIRE(packed.mask() == some);
+  REQUIRE(!packed.bias);
+  REQUIRE(std::abs(packed.weight.value()(1)) <= 0.708f);
+  REQUIRE(packed.weight.value()(0) != 1);
+  REQUIRE_THROWS_AS(MaskedLinearLayer(4, 3, {.structural = true, .learnable_mask = true}), Error);
+  REQUIRE_THROWS_AS(MaskedLinearLayer(some, Tensor::ones({2}), std::nullopt), Error);
+}
+
 TEST_CASE("a new layer has every connection, bounded weights and zero slots") {
   Rng rng(2);
   const MaskedLinearLayer layer(16, 5, rng);

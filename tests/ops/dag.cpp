@@ -174,6 +174,28 @@ TEST_CASE("A layered DAG without inputs, vertices behind them, edges or samples"
     }
 }
 
+TEST_CASE("A layered DAG whose tile does not fit the second cache") {
+  for (const bool joint : {false, true}) {
+    const DagCase c(67, 40, 4200, joint, 0.0006, false, 8);
+    const Naive wanted(c);
+    const Gradients got = gradients(c, false);
+    require_near(got.y, wanted.y, "y");
+    require_near(got.dx, wanted.dx, "dx");
+    require_near(got.dw, wanted.dw, "dw");
+    require_near(got.db, wanted.db, "db");
+  }
+}
+
+TEST_CASE("One mask serves two wirings") {
+  const DagCase c(3, 2, 4, true, 1, false, 1);
+  auto other = std::make_shared<DagWiring>(*c.wiring);
+  other->output = {2};
+  const Tensor all = c.run(c.x, c.values, c.bias).value(),
+               one = layered_dag(c.x, c.values, c.bias, c.mask, other).value();
+  REQUIRE(one.shape() == Shape{3, 1});
+  REQUIRE(c.run(c.x, c.values, c.bias).value() == all);
+}
+
 TEST_CASE("Derivatives of a layered DAG are those of differences, twice") {
   for (const bool joint : {false, true}) {
     const DagCase c(5, 3, 9, joint, 0.6, joint, 3);
@@ -219,6 +241,21 @@ TEST_CASE("A layered DAG whose wiring does not fit is refused") {
       {"layered_dag: x needs a value for every input"});
   test::require_error([&] { c.run(c.x, Tensor::zeros({1}), c.bias); },
                       {"layered_dag: mask, values and bias must fit the wiring"});
+  for (const std::vector<std::int32_t>& output : {std::vector<std::int32_t>{2, 1}, {1, 1}, {5}, {-1}}) {
+    auto other = std::make_shared<DagWiring>(*c.wiring);
+    other->output = output;
+    test::require_error([&] { layered_dag(c.x, c.values, c.bias, c.mask, other); },
+                        {"layered_dag: outputs must be ascending vertices"});
+  }
+  auto other = std::make_shared<DagWiring>(*c.wiring);
+  other->activation.resize(1);
+  test::require_error([&] { layered_dag(c.x, c.values, c.bias, c.mask, other); },
+                      {"layered_dag: needs an activation for every"});
+  other = std::make_shared<DagWiring>(*c.wiring);
+  other->row_start = {0, 2, 1, 3};
+  test::require_error([&] { layered_dag(c.x, c.values, c.bias, c.mask, other); },
+                      {"layered_dag: the wiring has not one run"});
+  test::require_error([&] { layered_dag(c.x, c.values, c.bias, c.mask, nullptr); }, {"layered_dag: needs a wiring"});
   const Mask loop = Mask::from_edges(3, 5, {{0, 2}});
   test::require_error([&] { layered_dag(c.x, Tensor::zeros({1}), c.bias, loop, c.wiring); },
                       {"layered_dag: edges must lead to later vertices"});

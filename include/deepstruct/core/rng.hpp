@@ -89,7 +89,11 @@ struct Draw {
   /// The number in [low, high] that 32 random bits stand for.
   static float between(std::uint32_t bits, float low, float high) {
     const float unit = static_cast<float>(bits >> 8) * 0x1p-24f;
-    return static_cast<float>(std::fma(double{high} - double{low}, double{unit}, double{low}));
+    const double range = double{high} - double{low};
+    if (double{static_cast<float>(range)} ==
+        range)  // the product is exact: no need of a call to fma, with the same bits
+      return static_cast<float>(range * double{unit} + double{low});
+    return static_cast<float>(std::fma(range, double{unit}, double{low}));
   }
   /// Standard normal (Box–Muller: elements 2k and 2k + 1 share a pair of words).
   float normal(std::uint64_t i) const {

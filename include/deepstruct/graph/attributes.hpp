@@ -24,6 +24,18 @@ class AttributeTable {
   /// A value of any of the types.
   using Value = std::variant<bool, std::int64_t, float, double, std::string>;
 
+  AttributeTable() = default;
+  AttributeTable(const AttributeTable&) = default;
+  AttributeTable(AttributeTable&& other) noexcept
+      : size_(std::exchange(other.size_, 0)), columns_(std::move(other.columns_)) {
+    other.columns_.clear();
+  }
+  AttributeTable& operator=(AttributeTable other) noexcept {
+    std::swap(size_, other.size_);
+    columns_.swap(other.columns_);
+    return *this;
+  }
+
   /// Number of places of every column.
   std::int64_t size() const { return size_; }
   /// Column names, in the order in which they came.
@@ -32,10 +44,12 @@ class AttributeTable {
     for (const Column& c : columns_) all.push_back(c.name);
     return all;
   }
+  /// Is there such a column?
   bool contains(std::string_view name) const { return find(name) != nullptr; }
   /// True if the column exists and holds T.
   template <class T>
   bool holds(std::string_view name) const {
+    static_assert(type_of<T> >= 0, "bool, std::int64_t, float, double or std::string");
     const Column* c = find(name);
     return c && c->type == type_of<T>;
   }
@@ -64,11 +78,13 @@ class AttributeTable {
   /// Sets the value at a place; the first value makes the column. Throws if the column has another type.
   template <class T>
   void set(std::string_view name, std::int64_t place, T value) {
-    check_place(name, place);
-    Column& c = column_of<T>(name);
-    c.template of<T>()[place] = std::move(value);
-    if (!c.filled.empty()) c.filled[place] = 1;
+    if constexpr (type_of<T> < 0 && std::is_convertible_v<T, std::string>) return set(name, place, std::string(value));
+    if constexpr (type_of<T> < 0 && std::is_integral_v<T>) return set(name, place, static_cast<std::int64_t>(value));
+    if constexpr (type_of<T> >= 0) set_typed(name, place, std::move(value));
+    static_assert(type_of<T> >= 0 || std::is_convertible_v<T, std::string> || std::is_integral_v<T>,
+                  "bool, std::int64_t, float, double or std::string");
   }
+  /// Sets the value at a place whatever its type.
   template <class Any = Value>
   void set_value(std::string_view name, std::int64_t place, const Any& value) {
     std::visit([&](const auto& v) { set(name, place, v); }, value);
@@ -91,6 +107,7 @@ class AttributeTable {
           "AttributeTable: the attribute is missing in some places (", name, ")");
     return typed<T>(*c);
   }
+  /// Drops a column, if there is one of that name.
   void erase(std::string_view name) {
     std::erase_if(columns_, [&](const Column& c) { return c.name == name; });
   }
@@ -146,7 +163,8 @@ class AttributeTable {
                                  : std::is_same_v<T, std::int64_t> ? 1
                                  : std::is_same_v<T, float>        ? 2
                                  : std::is_same_v<T, double>       ? 3
-                                                                   : 4;
+                                 : std::is_same_v<T, std::string>  ? 4
+                                                                   : -1;
   /// Calls f with each of the types.
   template <class F>
   static void each_type(F&& f) {
@@ -171,8 +189,7 @@ class AttributeTable {
     bool present(std::int64_t place) const { return filled.empty() || filled[place] != 0; }
     template <class T>
     Values<T>& of() {
-      static_assert(type_of<T> < 4 || std::is_same_v<T, std::string>,
-                    "bool, std::int64_t, float, double or std::string");
+      static_assert(type_of<T> >= 0, "bool, std::int64_t, float, double or std::string");
       if constexpr (type_of<T> == 0) return flags;
       if constexpr (type_of<T> == 1) return integers;
       if constexpr (type_of<T> == 2) return singles;
@@ -192,6 +209,13 @@ class AttributeTable {
     return result;
   }
 
+  template <class T>
+  void set_typed(std::string_view name, std::int64_t place, T value) {
+    check_place(name, place);
+    Column& c = column_of<T>(name);
+    c.template of<T>()[place] = std::move(value);
+    if (!c.filled.empty()) c.filled[place] = 1;
+  }
   const Column* find(std::string_view name) const {
     for (const Column& c : columns_)
       if (c.name == name) return &c;

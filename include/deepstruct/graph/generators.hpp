@@ -106,7 +106,7 @@ inline Graph complete_multipartite_graph(std::span<const std::int64_t> sizes) {
     for (std::int64_t u = start[k]; u < start[k + 1]; ++u)
       for (std::int64_t v = start[k + 1]; v < n; ++v) edges.push_back(detail::make_edge(u, v));
   Graph g(n, std::move(edges));
-  g.vertices().set_column("subset", detail::part_of_vertices(start));
+  g.vertex_attributes().set_column("subset", detail::part_of_vertices(start));
   return g;
 }
 inline Graph complete_multipartite_graph(std::initializer_list<std::int64_t> sizes) {
@@ -172,8 +172,8 @@ inline Graph grid_2d_graph(std::int64_t rows, std::int64_t columns, std::array<b
     if (column == 0 && wrap_columns) edges.push_back(detail::make_edge(v, v + columns - 1));
   }
   Graph g(n, std::move(edges));
-  g.vertices().set_column("row", std::move(row_of));
-  g.vertices().set_column("column", std::move(column_of));
+  g.vertex_attributes().set_column("row", std::move(row_of));
+  g.vertex_attributes().set_column("column", std::move(column_of));
   return g;
 }
 /// Both axes periodic (a torus), or none.

@@ -35,17 +35,21 @@ class Graph {
     add_edges(std::move(edges));
   }
 
+  /// Do edges have a direction?
   bool directed() const { return directed_; }
   std::int64_t vertex_count() const { return vertices_.size(); }
   std::int64_t edge_count() const { return static_cast<std::int64_t>(edges_.size()); }
   /// All edges, in the order in which they came.
   std::span<const Edge> edges() const { return edges_; }
+  /// The k-th edge.
   const Edge& edge(std::int64_t k) const {
     check(k >= 0 && k < edge_count(), "Graph: no such edge (", k, " of ", edge_count(), ")");
     return edges_[k];
   }
+  /// Is v one of the vertices?
   bool contains(std::int64_t v) const { return v >= 0 && v < vertex_count(); }
-  /// The place of edge u → v (undirected: u – v) among edges(), or −1.
+  /// The place of edge u → v (undirected: u – v) among edges(), or −1. Looks through all edges unless the last ones
+  /// came by add_edge; to ask for many, make an Adjacency.
   std::int32_t find_edge(Vertex u, Vertex v) const {
     const Edge e = oriented({u, v});
     if (!lookup_.empty()) {
@@ -57,11 +61,11 @@ class Graph {
   }
 
   /// Values of the vertices, such as bias or activation.
-  AttributeTable& vertices() { return vertices_; }
-  const AttributeTable& vertices() const { return vertices_; }
+  AttributeTable& vertex_attributes() { return vertices_; }
+  const AttributeTable& vertex_attributes() const { return vertices_; }
   /// Values of the edges, such as weight.
-  AttributeTable& connections() { return connections_; }
-  const AttributeTable& connections() const { return connections_; }
+  AttributeTable& edge_attributes() { return connections_; }
+  const AttributeTable& edge_attributes() const { return connections_; }
 
   /// n vertices more; returns the first of them.
   Vertex add_vertices(std::int64_t n = 1) {
@@ -111,6 +115,7 @@ class Graph {
     }
     keep_edges([&](std::size_t k) { return !gone[k]; });
   }
+  /// Removes the edge u → v. Throws if there is none.
   void remove_edge(Vertex u, Vertex v) {
     const std::int32_t k = find_edge(u, v);
     check(k >= 0, "Graph: no such edge (", u, ", ", v, ")");
@@ -171,7 +176,7 @@ class Graph {
     for (std::size_t k = 0; k < edges_.size(); ++k) place[next[edges_[k].source]++] = static_cast<std::int32_t>(k);
     return place;
   }
-  /// Of edges that come repeatedly the first stays; later ones give it their attributes, as in NetworkX.
+  /// Of edges that come repeatedly the first stays.
   void merge_repeated() {
     const std::vector<std::int32_t> place = by_source();
     std::vector<std::int32_t> first(static_cast<std::size_t>(vertex_count()), -1);
@@ -231,6 +236,8 @@ Adjacency adjacency(const Graph& g, Visit&& each_entry) {
   a.start.assign(static_cast<std::size_t>(g.vertex_count()) + 1, 0);
   const auto edges = g.edges();
   for (std::size_t k = 0; k < edges.size(); ++k) each_entry(edges[k], [&](Vertex at, Vertex) { ++a.start[at + 1]; });
+  const std::int64_t entries = std::accumulate(a.start.begin(), a.start.end(), std::int64_t{0});
+  check(entries < std::numeric_limits<std::int32_t>::max(), "Adjacency: too many entries (", entries, ")");
   std::partial_sum(a.start.begin(), a.start.end(), a.start.begin());
   a.neighbour.resize(static_cast<std::size_t>(a.start.back()));
   a.edge.resize(a.neighbour.size());

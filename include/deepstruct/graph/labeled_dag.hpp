@@ -97,10 +97,10 @@ class LabeledDAG {
   /// The graph without its layers, with attributes.
   const Graph& graph() const { return graph_; }
   /// Values of the vertices and of the edges.
-  AttributeTable& vertex_attributes() { return graph_.vertices(); }
-  const AttributeTable& vertex_attributes() const { return graph_.vertices(); }
-  AttributeTable& edge_attributes() { return graph_.connections(); }
-  const AttributeTable& edge_attributes() const { return graph_.connections(); }
+  AttributeTable& vertex_attributes() { return graph_.vertex_attributes(); }
+  const AttributeTable& vertex_attributes() const { return graph_.vertex_attributes(); }
+  AttributeTable& edge_attributes() { return graph_.edge_attributes(); }
+  const AttributeTable& edge_attributes() const { return graph_.edge_attributes(); }
   bool contains(std::int64_t id) const { return graph_.contains(id); }
 
   /// Labels of the layers that have a vertex, ascending.

@@ -58,10 +58,10 @@ class LayeredGraph {
   /// The graph by places of vertices, with its attributes.
   const Graph& graph() const { return graph_; }
   /// Values of the vertices and of the edges; setting them keeps the layers.
-  AttributeTable& vertex_attributes() { return graph_.vertices(); }
-  const AttributeTable& vertex_attributes() const { return graph_.vertices(); }
-  AttributeTable& edge_attributes() { return graph_.connections(); }
-  const AttributeTable& edge_attributes() const { return graph_.connections(); }
+  AttributeTable& vertex_attributes() { return graph_.vertex_attributes(); }
+  const AttributeTable& vertex_attributes() const { return graph_.vertex_attributes(); }
+  AttributeTable& edge_attributes() { return graph_.edge_attributes(); }
+  const AttributeTable& edge_attributes() const { return graph_.edge_attributes(); }
   /// The layers by places of vertices. Throws on a cycle.
   const LayerIndex& index() const {
     check(cache_ != nullptr, "LayeredGraph: was moved from (", vertex_count(), " vertices)");
@@ -78,6 +78,7 @@ class LayeredGraph {
   /// True if the layers were given, false if they are lengths of longest paths.
   bool has_given_layers() const { return !given_.empty(); }
 
+  /// Is there a vertex of this id?
   bool contains(std::int64_t id) const { return find(id) >= 0; }
   /// The id at a place in the order of nodes.
   std::int64_t id(Vertex place) const { return ids_.empty() ? place : ids_[place]; }
@@ -88,20 +89,22 @@ class LayeredGraph {
     return v;
   }
 
-  /// One vertex more, in the first layer unless edges come; returns its id, the number of vertices before.
+  /// One vertex more, in the first layer unless edges come; returns its id: the number of vertices before, or if that
+  /// is taken the one after the greatest.
   std::int64_t add_vertex() { return add_vertices(1); }
   /// n vertices more; returns the id of the first.
   std::int64_t add_vertices(std::int64_t n) {
     check(n >= 0 && n < std::numeric_limits<Vertex>::max(), "LayeredGraph: needs 0 to 2^31 - 2 vertices (", n, ")");
-    const std::int64_t first = vertex_count();
-    if (!ids_.empty())
+    if (!ids_.empty()) {
+      std::int64_t first = vertex_count();
       for (std::int64_t k = first; k < first + n; ++k)
-        check(find(k) < 0, "LayeredGraph: the vertex exists already (", k, ")");
-    for (std::int64_t k = 0; k < n && !ids_.empty(); ++k) append(first + k);
-    if (ids_.empty()) {
-      graph_.add_vertices(n);
-      if (!given_.empty()) append_given(n);
+        if (find(k) >= 0) first = k = 1 + *std::max_element(ids_.begin(), ids_.end());
+      for (std::int64_t k = 0; k < n; ++k) append(first + k);
+      changed();
+      return first;
     }
+    const std::int64_t first = graph_.add_vertices(n);
+    if (!given_.empty()) append_given(n);
     changed();
     return first;
   }
@@ -114,8 +117,8 @@ class LayeredGraph {
     for (const std::int64_t id : ids) add_node(id);
   }
   void add_nodes_from(std::initializer_list<std::int64_t> ids) { add_nodes_from(std::span(ids.begin(), ids.size())); }
-  /// The edge u → v; vertices that do not exist are added. A cycle it closes is found when the layers are asked for;
-  /// where layers are given, it must lead to a higher one.
+  /// The edge u → v; vertices that do not exist are added. A cycle it closes is found when the layers are asked for.
+  /// Where layers are given, both vertices must exist, and the edge must lead to a higher layer.
   void add_edge(std::int64_t u, std::int64_t v) {
     check_given(u, v);
     if (find(u) < 0) append(u);
@@ -123,7 +126,9 @@ class LayeredGraph {
     graph_.add_edge(place(u), place(v));
     changed();
   }
+  /// The ids of an edge, source and target.
   using IdEdge = std::pair<std::int64_t, std::int64_t>;
+  /// Many edges; where layers are given, all of them or none.
   void add_edges_from(std::span<const IdEdge> edges) {
     for (const auto& [u, v] : edges) check_given(u, v);
     for (const auto& [u, v] : edges) add_edge(u, v);
@@ -204,10 +209,10 @@ class LayeredGraph {
                : 0;
   }
 
-  /// Equal graphs with equal ids and layers.
+  /// Equal graphs with equal ids, and both with computed layers or both with the same given ones.
   friend bool operator==(const LayeredGraph& a, const LayeredGraph& b) {
-    return a.graph_ == b.graph_ && a.given_ == b.given_ && a.given_place_ == b.given_place_ &&
-           a.all_ids() == b.all_ids();
+    return a.graph_ == b.graph_ && a.given_ == b.given_ && a.all_ids() == b.all_ids() &&
+           (a.given_.empty() || a.index().order == b.index().order);
   }
 
  private:
@@ -249,8 +254,8 @@ class LayeredGraph {
     for (Edge& e : edges)
       if (rank[e.source] > rank[e.target]) std::swap(e.source, e.target);
     Graph result(g.vertex_count(), std::move(edges), true);
-    result.vertices() = g.vertices();
-    result.connections() = g.connections();
+    result.vertex_attributes() = g.vertex_attributes();
+    result.edge_attributes() = g.edge_attributes();
     return result;
   }
 

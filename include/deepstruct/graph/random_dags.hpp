@@ -50,7 +50,7 @@ inline Graph layered_random_dag(std::span<const std::int64_t> widths, double p_n
   }
   Graph g(n, std::move(edges), true);
   g.sort_edges();
-  g.vertices().set_column("layer", detail::part_of_vertices(start));
+  g.vertex_attributes().set_column("layer", detail::part_of_vertices(start));
   return g;
 }
 inline Graph layered_random_dag(std::initializer_list<std::int64_t> widths, double p_next, double p_skip,

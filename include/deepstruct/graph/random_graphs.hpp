@@ -103,7 +103,7 @@ inline Graph stochastic_block_model(const std::vector<std::int64_t>& sizes,
   }
   Graph g(start.back(), std::move(edges));
   g.sort_edges();
-  g.vertices().set_column("block", detail::part_of_vertices(start));
+  g.vertex_attributes().set_column("block", detail::part_of_vertices(start));
   return g;
 }
 
@@ -154,8 +154,8 @@ inline Graph random_geometric_graph(std::int64_t n, double radius, Rng& rng = de
     detail::check_edge_count("random_geometric_graph", static_cast<std::int64_t>(edges.size()));
   }
   Graph g(n, std::move(edges));
-  g.vertices().set_column("x", std::move(x));
-  g.vertices().set_column("y", std::move(y));
+  g.vertex_attributes().set_column("x", std::move(x));
+  g.vertex_attributes().set_column("y", std::move(y));
   return g;
 }
 

@@ -31,7 +31,7 @@ namespace detail {
 
 /// Weights of the edges, nothing if there is no such attribute or it is no number; NaN where one is missing.
 inline std::vector<double> svg_weights(const Graph& g, const std::string& name) {
-  const auto& values = g.connections();
+  const auto& values = g.edge_attributes();
   std::vector<double> weights;
   const auto take = [&]<class T>(T) {
     if (!values.holds<T>(name)) return;

@@ -85,18 +85,18 @@ inline void append_dot_attributes(std::string& out, const AttributeTable& attrib
 inline std::string write_dot(const Graph& graph) {
   std::string out = graph.directed() ? "digraph {\n" : "graph {\n";
   const std::string_view arrow = graph.directed() ? " -> " : " -- ";
-  const auto of_vertices = graph.vertices().names(), of_edges = graph.connections().names();
+  const auto of_vertices = graph.vertex_attributes().names(), of_edges = graph.edge_attributes().names();
   for (std::int64_t v = 0; v < graph.vertex_count(); ++v) {
     out += "  ";
     detail::append_number(out, v);
-    detail::append_dot_attributes(out, graph.vertices(), of_vertices, v);
+    detail::append_dot_attributes(out, graph.vertex_attributes(), of_vertices, v);
   }
   for (std::int64_t k = 0; k < graph.edge_count(); ++k) {
     out += "  ";
     detail::append_number(out, graph.edge(k).source);
     out += arrow;
     detail::append_number(out, graph.edge(k).target);
-    detail::append_dot_attributes(out, graph.connections(), of_edges, k);
+    detail::append_dot_attributes(out, graph.edge_attributes(), of_edges, k);
   }
   return out += "}\n";
 }

@@ -125,7 +125,7 @@ inline Graph read_edge_list(std::string_view text, const EdgeListOptions& option
   const bool repeated = graph.edge_count() < static_cast<std::int64_t>(edges.size());
   for (std::size_t k = 0; k < weights.size(); ++k) {
     const auto place = repeated ? graph.add_edge(edges[k].source, edges[k].target) : static_cast<std::int32_t>(k);
-    if (weights[k]) graph.connections().set("weight", place, *weights[k]);
+    if (weights[k]) graph.edge_attributes().set("weight", place, *weights[k]);
   }
   return graph;
 }
@@ -144,7 +144,7 @@ inline Graph load_edge_list(const std::filesystem::path& path, const EdgeListOpt
 /// nan and inf, which it writes likewise.
 inline std::string write_edge_list(const Graph& graph) {
   std::string out;
-  const AttributeTable& attributes = graph.connections();
+  const AttributeTable& attributes = graph.edge_attributes();
   const auto append = [&]<class T>(std::int64_t k, std::type_identity<T>) {
     const auto weight = attributes.get<T>("weight", k);
     if (!weight) return;

@@ -116,14 +116,14 @@ inline std::string write_graphml(const Graph& graph) {
     out += any ? closing : "/>\n";
   };
 
-  const auto of_vertices = declare(graph.vertices(), "node");
-  const auto of_edges = declare(graph.connections(), "edge");
+  const auto of_vertices = declare(graph.vertex_attributes(), "node");
+  const auto of_edges = declare(graph.edge_attributes(), "edge");
   out += graph.directed() ? "<graph edgedefault=\"directed\">" : "<graph edgedefault=\"undirected\">";
   for (std::int64_t v = 0; v < graph.vertex_count(); ++v) {
     out += "<node id=\"";
     detail::append_number(out, v);
     out += '"';
-    append_data(graph.vertices(), of_vertices, v, "</node>\n");
+    append_data(graph.vertex_attributes(), of_vertices, v, "</node>\n");
   }
   for (std::int64_t k = 0; k < graph.edge_count(); ++k) {
     const Edge e = graph.edge(k);
@@ -132,7 +132,7 @@ inline std::string write_graphml(const Graph& graph) {
     out += "\" target=\"";
     detail::append_number(out, e.target);
     out += '"';
-    append_data(graph.connections(), of_edges, k, "</edge>\n");
+    append_data(graph.edge_attributes(), of_edges, k, "</edge>\n");
   }
   return out += "</graph></graphml>";
 }

@@ -246,8 +246,8 @@ class GraphmlReader {
         });
     };
     const auto n = ids_.names().size();
-    add(result.vertices(), vertex_columns_, n);
-    add(result.connections(), edge_columns_, edges_.size());
+    add(result.vertex_attributes(), vertex_columns_, n);
+    add(result.edge_attributes(), edge_columns_, edges_.size());
     check(bytes <= options.max_bytes, "read_graphml: the attributes take more than allowed (", bytes, " > ",
           options.max_bytes, " bytes)");
     result.add_vertices(static_cast<std::int64_t>(n));
@@ -287,18 +287,18 @@ class GraphmlReader {
       const std::string_view name = element.name();
       if (name == "node" && element.first_child()) {
         const Vertex v = ids_.of(element.attribute("id").value());
-        read_data_of(element, result.vertices(), vertex_columns_, &GraphmlKey::of_vertices, v);
+        read_data_of(element, result.vertex_attributes(), vertex_columns_, &GraphmlKey::of_vertices, v);
       } else if (name == "edge") {
-        read_data_of(element, result.connections(), edge_columns_, &GraphmlKey::of_edges, k);
+        read_data_of(element, result.edge_attributes(), edge_columns_, &GraphmlKey::of_edges, k);
         if (const char* id = element.attribute("id").value(); edge_ids_ && *id != '\0')
-          result.connections().set("id", k, std::string(id));
+          result.edge_attributes().set("id", k, std::string(id));
         ++k;
       }
     }
     for (std::size_t v = 0; vertex_ids_ && v < ids_.names().size(); ++v)
-      result.vertices().set("id", static_cast<std::int64_t>(v), std::string(ids_.names()[v]));
-    for (const auto& [attributes, columns] :
-         {std::pair(&result.vertices(), &vertex_columns_), std::pair(&result.connections(), &edge_columns_)})
+      result.vertex_attributes().set("id", static_cast<std::int64_t>(v), std::string(ids_.names()[v]));
+    for (const auto& [attributes, columns] : {std::pair(&result.vertex_attributes(), &vertex_columns_),
+                                              std::pair(&result.edge_attributes(), &edge_columns_)})
       for (const GraphmlColumn& c : *columns)
         for (std::int64_t place = 0; c.fallback && place < attributes->size(); ++place)
           if (!attributes->value(c.name, place)) set_graphml_value(*attributes, c, place, *c.fallback);
@@ -314,9 +314,16 @@ class GraphmlReader {
   std::string scratch_;
 };
 
-/// References such as &#0; to what is no character.
+/// References such as &#0; to what is no character; those in CDATA and comments are none.
 inline void check_references(std::string_view text) {
-  for (std::size_t at = text.find("&#"); at != std::string_view::npos; at = text.find("&#", at + 2)) {
+  const auto behind = [&](std::size_t at, std::string_view end) {
+    const std::size_t found = text.find(end, at);
+    return found == std::string_view::npos ? text.size() : found;
+  };
+  for (std::size_t at = text.find_first_of("&<"); at != std::string_view::npos; at = text.find_first_of("&<", at + 1)) {
+    if (text.substr(at).starts_with("<![CDATA[")) at = behind(at, "]]>");
+    if (text.substr(std::min(at, text.size())).starts_with("<!--")) at = behind(at, "-->");
+    if (!text.substr(std::min(at, text.size())).starts_with("&#")) continue;
     const bool hex = text.size() - at > 2 && text[at + 2] == 'x';
     const char* first = text.data() + at + (hex ? 3 : 2);
     std::uint32_t code = 0;

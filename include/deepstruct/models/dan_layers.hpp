@@ -9,7 +9,7 @@ namespace deepstruct {
 
 /// Options of MaskedDeepDAN.
 struct MaskedDeepDANOptions {
-  bool use_layer_norm = false;      ///< of what the layer before gives, as in the original; keeps layers apart
+  bool use_layer_norm = false;      ///< of the sums that the layer before gives, before their ReLU; keeps layers apart
   storage store = storage::packed;  ///< packed: all edges in one CSR; full: a masked layer per pair of layers
   bool joint = false;               ///< packed: one sum, bias and activation a vertex instead of one per source layer
   bool all_sinks = false;           ///< every vertex without an outgoing edge feeds the output, not the last layer
@@ -30,6 +30,7 @@ struct LayerPair {
 struct DanLayers {
   std::vector<std::int32_t> first;                 // vertex of every layer, and the end
   std::vector<std::vector<std::int32_t>> sources;  // of every layer: the layers that feed it, ascending
+  std::vector<std::int64_t> first_skip;            // of every layer: number of the first skip connection into it
   std::shared_ptr<const DagWiring> wiring;
 
   DanLayers(const LayeredGraph& g, const MaskedDeepDANOptions& options) {
@@ -40,12 +41,17 @@ struct DanLayers {
     for (const Edge& e : g.graph().edges())
       check(e.source != e.target, "MaskedDeepDAN: a vertex cannot feed itself (", g.id(e.source), ")");
     const LayerIndex& index = g.index();
+    std::int64_t skips = 0;
     first = index.start;
     sources.resize(static_cast<std::size_t>(index.layer_count()));
     for (std::size_t l = 1; l < sources.size(); ++l) sources[l].push_back(static_cast<std::int32_t>(l) - 1);
     for (const LayerConnection& c : index.connections)
       if (c.source_layer + 1 < c.target_layer) sources[c.target_layer].push_back(c.source_layer);
-    for (auto& list : sources) std::sort(list.begin(), list.end());
+    for (auto& list : sources) {
+      std::sort(list.begin(), list.end());
+      first_skip.push_back(first_skip.empty() ? 0 : first_skip.back() + skips);
+      skips = std::max<std::int64_t>(0, static_cast<std::int64_t>(list.size()) - 1);
+    }
 
     auto w = std::make_shared<DagWiring>();
     w->inputs = first[1];

@@ -20,6 +20,8 @@ namespace deepstruct {
 /// fully connected.
 class MaskedDeepDAN {
  public:
+  /// From the inputs to the first layer of vertices, and from the last layer (or all sinks) to the outputs; between
+  /// them either layers_hidden or the layers by pairs.
   MaskedLinearLayer layer_first;
   std::vector<MaskedLinearLayer> layers_main_hidden;
   std::vector<LayerNorm> layer_normalizations;
@@ -36,7 +38,7 @@ class MaskedDeepDAN {
                       rng) {
     const Mask mask = layers_->branches(structure);
     layers_hidden.emplace(mask, Tensor::zeros({mask.nnz()}), Tensor::zeros({mask.rows()}), true);
-    initialise(rng);
+    draw_initial_values(rng);
     if (options.store == storage::full || options.use_layer_norm) part(options.store, &rng);
     if (options.use_layer_norm)
       for (std::int64_t l = 0; l < num_layers(); ++l) layer_normalizations.emplace_back(layer_size(l));
@@ -45,6 +47,7 @@ class MaskedDeepDAN {
                 MaskedDeepDANOptions options = {}, Rng& rng = default_rng())
       : MaskedDeepDAN(Shape{size_input}, size_output, structure, options, rng) {}
 
+  /// y of the equations above.   x [batch, …] → [batch, out]
   Var operator()(const Var& x) const {
     const Var first = layer_first(flatten(x, 1), Activation::relu);
     if (layers_hidden)
@@ -64,7 +67,9 @@ class MaskedDeepDAN {
   }
 
   const MaskedDeepDANOptions& options() const { return options_; }
+  /// Number of layers of vertices, without inputs and outputs.
   std::int64_t num_layers() const { return layers_->count(); }
+  /// Number of vertices of a layer.
   std::int64_t layer_size(std::int64_t layer) const {
     check(layer >= 0 && layer < num_layers(), "MaskedDeepDAN: no such layer (", layer, " of ", num_layers(), ")");
     return layers_->first[layer + 1] - layers_->first[layer];
@@ -98,7 +103,8 @@ class MaskedDeepDAN {
     layers_hidden->set_mask(layers_hidden->mask().edit(added, removed));
   }
 
-  /// The structure as it is now, after pruning: vertices numbered layer by layer, in the layers that they have. With
+  /// The structure as it is now, after pruning: vertices numbered layer by layer, in the layers that they have, with
+  /// their "activation" where they chose one. With
   /// `include_input` the inputs are a layer before all others, with `include_output` the outputs one behind.
   LayeredGraph generate_structure(bool include_input = false, bool include_output = false) const {
     const auto vertices = static_cast<std::int32_t>(wiring()->vertices);
@@ -130,6 +136,10 @@ class MaskedDeepDAN {
                    static_cast<std::int32_t>(num_layers()) + shift);
     Graph g(static_cast<std::int64_t>(layer.size()), std::move(edges), true);
     g.sort_edges();
+    constexpr std::array<const char*, 4> names{"none", "relu", "tanh", "sigmoid"};
+    for (std::size_t k = 0; k < wiring()->activation.size(); ++k)
+      g.vertex_attributes().set("activation", inputs + wiring()->inputs + static_cast<std::int64_t>(k),
+                                std::string(names[static_cast<std::size_t>(wiring()->activation[k])]));
     return LayeredGraph::with_layers(g, std::move(layer));
   }
 
@@ -151,14 +161,36 @@ class MaskedDeepDAN {
   void unpack() {
     check(!options_.joint, "unpack: a joint network has no form by pairs of layers (joint)");
     options_.store = storage::full;
-    if (layers_hidden) part(storage::packed, nullptr);
+    if (layers_hidden) part(storage::full, nullptr);
     for (MaskedLinearLayer* layer : masked_layers()) layer->unpack();
   }
 
-  /// New initial values, drawn as at construction; connections on again as in the layers' reset_parameters.
-  friend void reset_parameters(MaskedDeepDAN& m, Rng& rng, bool keep_mask) {
-    for (MaskedLinearLayer* layer : m.masked_layers()) layer->reset_parameters(rng, keep_mask);
-    if (m.layers_hidden) m.initialise(rng);
+  /// New values of the hidden connections that exist, drawn as at construction: PyTorch's U(±1/√n) with n the size of
+  /// the source layer, or where joint the edges of the vertex; degree-aware as the options say. Slots are forgotten.
+  void draw_initial_values(Rng& rng = default_rng()) {
+    const auto bound = [&](std::int64_t edges, std::int64_t source_size) {
+      const std::int64_t n =
+          wiring()->joint() || options_.degree_aware ? std::max<std::int64_t>(1, edges) : source_size;
+      return std::sqrt((options_.degree_aware ? 6.0f : 1.0f) / static_cast<float>(n));
+    };
+    DrawInOrder draw(rng.draw()), draw_bias(rng.draw());
+    if (!layers_hidden) return draw_by_pairs(bound, draw, draw_bias);
+    const DagWiring& w = *wiring();
+    const Mask mask = layers_hidden->mask();
+    const auto start = mask.row_start();
+    Tensor values = Tensor::empty({mask.nnz()}), bias = Tensor::zeros({mask.rows()});
+    std::int64_t k = 0;
+    for (std::int64_t t = 1; t < num_layers(); ++t)
+      for (std::int32_t v = first(t); v < first(t + 1); ++v, ++k)
+        for (std::int64_t row = w.row_of(k), r = row; r < w.row_of(k + 1); ++r) {
+          const std::int64_t source_size = w.joint() ? 0 : layer_size(layers_->sources[t][r - row]);
+          const float most = bound(start[w.row_of(k + 1)] - start[row], source_size);
+          for (std::int32_t e = start[r]; e < start[r + 1]; ++e)
+            values(e) = draw.uniform(static_cast<std::uint64_t>(e), -most, most);
+          if (!options_.degree_aware) bias(r) = draw_bias.uniform(static_cast<std::uint64_t>(r), -most, most);
+        }
+    layers_hidden->weight = Param(std::move(values));
+    layers_hidden->bias = Param(std::move(bias));
   }
 
   static auto fields(auto& m) {
@@ -194,31 +226,32 @@ class MaskedDeepDAN {
       return layer;
     }
     const float bound = in == 0 ? 0 : 1 / std::sqrt(static_cast<float>(in));
-    return {*wiring, Tensor::uniform({wiring->nnz()}, -bound, bound, rng), Tensor::uniform({out}, -bound, bound, rng)};
+    return {*wiring, Tensor::uniform({wiring->nnz()}, -bound, bound, rng), Tensor::uniform({out}, -bound, bound, rng),
+            true};
   }
 
-  /// New values of layers_hidden: PyTorch's U(±1/√n) with n the size of the source layer, or where joint the edges of
-  /// the vertex; degree-aware as the options say.
-  void initialise(Rng& rng) {
-    const DagWiring& w = *wiring();
-    const Mask mask = layers_hidden->mask();
-    const auto start = mask.row_start();
-    DrawInOrder draw(rng.draw()), draw_bias(rng.draw());
-    Tensor values = Tensor::empty({mask.nnz()}), bias = Tensor::zeros({mask.rows()});
-    std::int64_t k = 0;
-    for (std::int64_t t = 1; t < num_layers(); ++t)
-      for (std::int32_t v = first(t); v < first(t + 1); ++v, ++k) {
-        const std::int64_t row = w.row_of(k), edges = std::max(1, start[w.row_of(k + 1)] - start[row]);
-        for (std::int64_t r = row; r < w.row_of(k + 1); ++r) {
-          const std::int64_t n = w.joint() || options_.degree_aware ? edges : layer_size(layers_->sources[t][r - row]);
-          const float bound = std::sqrt((options_.degree_aware ? 6.0f : 1.0f) / static_cast<float>(n));
-          for (std::int32_t e = start[r]; e < start[r + 1]; ++e)
-            values(e) = draw.uniform(static_cast<std::uint64_t>(e), -bound, bound);
-          if (!options_.degree_aware) bias(r) = draw_bias.uniform(static_cast<std::uint64_t>(r), -bound, bound);
-        }
+  /// draw_initial_values of layers by pairs; what full storage remembers behind the masks stays.
+  void draw_by_pairs(const auto& bound, DrawInOrder& draw, DrawInOrder& draw_bias) {
+    std::vector<std::int64_t> edges(static_cast<std::size_t>(wiring()->vertices), 0);
+    const std::vector<Pair> pairs = layers_->pairs();
+    for (const Pair& p : pairs)
+      for_each_edge(p, [&](std::int32_t, std::int32_t r, std::int32_t) { ++edges[first(p.target) + r]; });
+    std::uint64_t drawn = 0, drawn_bias = 0;
+    for (const Pair& p : pairs) {
+      auto& layer = const_cast<MaskedLinearLayer&>(*layer_of(p));
+      Tensor w = layer.weight.value(), b = Tensor::zeros({layer_size(p.target)});
+      layer.mask().for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
+        const float most = bound(edges[first(p.target) + r], layer_size(p.source)),
+                    x = draw.uniform(drawn++, -most, most);
+        (layer.packed() ? w(e) : w(r, c)) = x;
+      });
+      for (std::int64_t r = 0; r < b.size() && !options_.degree_aware; ++r) {
+        const float most = bound(edges[first(p.target) + r], layer_size(p.source));
+        b(r) = draw_bias.uniform(drawn_bias++, -most, most);
       }
-    layers_hidden->weight = Param(std::move(values));
-    layers_hidden->bias = Param(std::move(bias));
+      layer.weight = Param(std::move(w));
+      layer.bias = Param(std::move(b));
+    }
   }
 
   std::vector<MaskedLinearLayer*> masked_layers() {
@@ -241,12 +274,10 @@ class MaskedDeepDAN {
   const MaskedLinearLayer* layer_of(Pair pair) const {
     if (layers_hidden) return nullptr;
     if (pair.source + 1 == pair.target) return &layers_main_hidden[pair.target - 1];
-    std::size_t skip = 0;
-    for (const Pair& p : layers_->pairs()) {
-      if (p.target == pair.target && p.source == pair.source) break;
-      skip += p.source + 1 != p.target;
-    }
-    return &layers_skip_hidden[skip];
+    const auto& list = layers_->sources[pair.target];
+    const auto before =
+        std::count_if(list.begin(), list.end(), [&](std::int32_t source) { return source < pair.source; });
+    return &layers_skip_hidden[layers_->first_skip[pair.target] + before];
   }
   /// Calls f(branch, place in target layer, place in source layer) for the edges of a pair.
   template <class F>
@@ -296,7 +327,7 @@ class MaskedDeepDAN {
     fill(*layers_hidden->bias, bias_of, [](const MaskedLinearLayer& part) -> const Param& { return *part.bias; });
   }
   /// A packed layer per pair from layers_hidden.
-  std::vector<MaskedLinearLayer> parts() const {
+  std::vector<MaskedLinearLayer> parts(bool structural) const {
     const Mask all = layers_hidden->mask();
     const std::vector<Pair> pairs = layers_->pairs();
     std::vector<std::vector<Mask::Edge>> edges(pairs.size());
@@ -321,7 +352,7 @@ class MaskedDeepDAN {
     for (std::size_t k = 0; k < pairs.size(); ++k) {
       const Mask mask = Mask::from_edges(layer_size(pairs[k].target), layer_size(pairs[k].source), edges[k]);
       all_parts.emplace_back(mask, picked(layers_hidden->weight.value(), edge[k]),
-                             picked(layers_hidden->bias->value(), row[k]));
+                             picked(layers_hidden->bias->value(), row[k]), structural);
       take(layers_hidden->weight, all_parts.back().weight, edge[k]);
       take(*layers_hidden->bias, *all_parts.back().bias, row[k]);
     }
@@ -332,7 +363,7 @@ class MaskedDeepDAN {
   void part(storage store, Rng* behind) {
     std::size_t k = 0;
     const std::vector<Pair> pairs = layers_->pairs();
-    for (MaskedLinearLayer& layer : parts()) {
+    for (MaskedLinearLayer& layer : parts(store == storage::packed)) {
       if (store == storage::full) {
         layer.unpack();
         if (behind) {

@@ -225,8 +225,8 @@ class ScalableDAN {
           for (const Vertex target : block) all.push_back({source, target});
     }
     Graph g(vertices, std::move(all), true);
-    g.vertices() = theme_.vertex_attributes();
-    g.vertices().keep(origin);
+    g.vertex_attributes() = theme_.vertex_attributes();
+    g.vertex_attributes().keep(origin);
     grown.graph = theme_.has_given_layers() ? LayeredGraph::with_layers(g, std::move(layer)) : LayeredGraph(g);
     return grown;
   }

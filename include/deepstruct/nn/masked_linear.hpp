@@ -40,6 +40,9 @@ class MaskedLinearLayer {
     check(in >= 0 && out >= 0, "MaskedLinearLayer: feature counts must not be negative (", in, ", ", out, ")");
     check(!(options.learnable_mask && options.store == storage::packed),
           "MaskedLinearLayer: a learnable mask needs full storage (packed)");
+    check(!(options.learnable_mask && options.structural),
+          "MaskedLinearLayer: a structure is not learned (learnable_mask, structural)");
+    if (options.structural) mask_ = Mask::ones(out, in);
     reset_parameters(rng);
   }
   MaskedLinearLayer(std::int64_t in, std::int64_t out, Rng& rng = default_rng())
@@ -270,7 +273,7 @@ class MaskedLinearLayer {
   }
   void reset_structural(Rng& rng) {
     const Mask m = mask();
-    const Draw d = rng.draw(), d_bias = rng.draw();
+    DrawInOrder d(rng.draw()), d_bias(rng.draw());
     Tensor w = Tensor::empty({m.nnz()}), b = Tensor::empty({out_});
     const auto start = m.row_start();
     for (std::int64_t r = 0; r < out_; ++r) {
@@ -329,10 +332,14 @@ template <class M>
 void recompute_mask(M& model, float theta = 0.0001f) {
   each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.recompute_mask(theta); });
 }
-/// reset_parameters of every masked layer.
+/// reset_parameters of every masked layer; parts that draw initial values in a way of their own (MaskedDeepDAN) do so
+/// then.
 template <class M>
 void reset_parameters(M& model, Rng& rng = default_rng(), bool keep_mask = false) {
   each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.reset_parameters(rng, keep_mask); });
+  walk(model, [&](const Path&, auto& part) {
+    if constexpr (requires { part.draw_initial_values(rng); }) part.draw_initial_values(rng);
+  });
 }
 /// Names and references of the masked layers, at any depth, in order.
 template <class M>

@@ -38,6 +38,12 @@ struct DagPlan {
     const DagWiring& w = *wiring;
     const auto start = mask.row_start(), col = mask.col();
     const std::int64_t count = w.vertices - w.inputs;
+    check(w.activation.empty() || static_cast<std::int64_t>(w.activation.size()) == count,
+          "layered_dag: needs an activation for every vertex behind the inputs (", w.activation.size(), " for ", count,
+          ")");
+    for (std::size_t k = 0; k < w.output.size(); ++k)
+      check(w.output[k] >= 0 && w.output[k] < w.vertices && (k == 0 || w.output[k - 1] < w.output[k]),
+            "layered_dag: outputs must be ascending vertices (", w.output[k], " of ", w.vertices, ")");
     block.push_back(static_cast<std::int32_t>(w.inputs));
     for (std::int64_t k = 0; k < count; ++k) {
       const auto v = static_cast<std::int32_t>(w.inputs + k);
@@ -106,7 +112,8 @@ inline Var activate(const Var& x, VertexActivation f) {
   }
 }
 
-/// The same as a composition of ops, block by block of vertices: for traces and for derivatives of derivatives.
+/// The same as a composition of ops, block by block of vertices: for traces and for derivatives of derivatives. Every
+/// block copies all values before it, so a network of L layers costs L/2 times its values.
 inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const Mask& mask, const DagPlan& plan) {
   const DagWiring& w = *plan.wiring;
   const auto start = mask.row_start(), col = mask.col();
@@ -163,7 +170,13 @@ inline Var doorstep(const Var& x) {
 /// that of MaskedDeepDAN in Python deepstruct, a branch being (vertex, source layer).
 inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const Mask& mask,
                        const std::shared_ptr<const DagWiring>& wiring) {
+  check(wiring != nullptr, "layered_dag: needs a wiring (null)");
   const DagWiring& w = *wiring;
+  check(w.inputs >= 0 && w.inputs <= w.vertices &&
+            (w.joint() || (static_cast<std::int64_t>(w.row_start.size()) == w.vertices - w.inputs + 1 &&
+                           w.row_start[0] == 0 && std::is_sorted(w.row_start.begin(), w.row_start.end()))),
+        "layered_dag: the wiring has not one run of branches for every vertex behind the inputs (", w.inputs,
+        " inputs of ", w.vertices, " vertices, ", w.row_start.size(), " starts)");
   check(x.shape().rank() == 2 && x.shape()[1] == w.inputs, "layered_dag: x needs a value for every input (x ",
         x.shape(), ", inputs ", w.inputs, ")");
   check(mask.rows() == w.rows() && mask.cols() == w.vertices && values.shape() == Shape{mask.nnz()} &&
@@ -192,8 +205,8 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
   if (!keep) return y;
   return record(
       "layered_dag", std::move(y), {x, values, bias}, {{"mask", mask}},
-      [mask, plan, h = std::move(h), positive = std::move(positive)](const Var& dy, const Var&, std::span<const Var> in,
-                                                                     std::span<Var> dx) {
+      [mask, plan, tile = kernels::dag_tile(), h = std::move(h), positive = std::move(positive)](
+          const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
         if (recording()) {
           const Var own[] = {detail::doorstep(in[0]), detail::doorstep(in[1]), detail::doorstep(in[2])};
           const Vars all =
@@ -201,6 +214,8 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
           std::copy(all.begin(), all.end(), dx.begin());
           return;
         }
+        check(tile == kernels::dag_tile(), "layered_dag: the instruction set changed between forward and backward (",
+              tile, " and ", kernels::dag_tile(), " samples a tile)");
         const dag_view view = plan->view(mask);
         const std::int64_t rows = dy.shape()[0], parts = kernels::dag_parts(rows), count = view.vertices - view.inputs;
         const auto scratch = [&](std::int64_t n) { return Buffer<float>(static_cast<std::size_t>(parts * n)); };
