@@ -31,6 +31,11 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
           for (; o < end; ++o)
             for (std::int64_t b = 0; b < x.rows; ++b) y.col(o)[b] += bias[o];
         });
+  if (x.rows >= 512 && x.rows > w.rows)  // x is the greater one: read once, not once for every few rows of w
+    return parallel_blocks(
+        x.rows, std::max<std::int64_t>(64, grain(w.rows * x.cols) / 64 * 64), [&](std::int64_t b, std::int64_t end) {
+          body({x.data + b, end - b, x.cols, x.ld}, w.data, w.s0, w.s1, w.rows, bias, y.data + b, 1, y.ld);
+        });
   parallel_blocks(w.rows, grain(x.rows * x.cols), [&](std::int64_t o, std::int64_t end) {
     body(x, w.data + o * w.s0, w.s0, w.s1, end - o, bias ? bias + o : nullptr, y.data + o * y.ld, 1, y.ld);
   });
