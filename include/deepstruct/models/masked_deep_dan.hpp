@@ -180,15 +180,21 @@ class MaskedDeepDAN {
     const auto start = mask.row_start();
     Tensor values = Tensor::empty({mask.nnz()}), bias = Tensor::zeros({mask.rows()});
     std::int64_t k = 0;
-    for (std::int64_t t = 1; t < num_layers(); ++t)
-      for (std::int32_t v = first(t); v < first(t + 1); ++v, ++k)
-        for (std::int64_t row = w.row_of(k), r = row; r < w.row_of(k + 1); ++r) {
-          const std::int64_t source_size = w.joint() ? 0 : layer_size(layers_->sources[t][r - row]);
-          const float most = bound(start[w.row_of(k + 1)] - start[row], source_size);
+    for (std::int64_t t = 1; t < num_layers(); ++t) {
+      std::vector<float> by_source;  // bounds that all vertices of the layer have in common
+      if (!w.joint() && !options_.degree_aware)
+        for (const std::int32_t source : layers_->sources[t]) by_source.push_back(bound(0, layer_size(source)));
+      for (std::int32_t v = first(t); v < first(t + 1); ++v, ++k) {
+        const std::int64_t row = w.row_of(k), end = w.row_of(k + 1);
+        const float own = by_source.empty() ? bound(start[end] - start[row], 0) : 0;
+        for (std::int64_t r = row; r < end; ++r) {
+          const float most = by_source.empty() ? own : by_source[r - row];
           for (std::int32_t e = start[r]; e < start[r + 1]; ++e)
             values(e) = draw.uniform(static_cast<std::uint64_t>(e), -most, most);
           if (!options_.degree_aware) bias(r) = draw_bias.uniform(static_cast<std::uint64_t>(r), -most, most);
         }
+      }
+    }
     layers_hidden->weight = Param(std::move(values));
     layers_hidden->bias = Param(std::move(bias));
   }
