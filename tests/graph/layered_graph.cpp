@@ -600,3 +600,31 @@ TEST_CASE("any threads may ask one graph, and its copies", "[threads]") {
     REQUIRE(right == std::vector<char>(4, 1));
   }
 }
+
+TEST_CASE("topological order: every edge leads to a later vertex") {
+  Rng rng(12);
+  for (int run = 0; run < 40; ++run) {
+    const auto n = static_cast<std::int64_t>(rng.below(30));
+    const auto name = rng.permutation(n);
+    std::vector<Edge> edges;
+    for (std::int64_t u = 0; u < n; ++u)
+      for (std::int64_t v = u + 1; v < n; ++v)
+        if (rng.bernoulli(0.15f)) edges.push_back({name[u], name[v]});
+    const Graph g(n, edges, true);
+    const std::vector<Vertex> order = topological_sort(g);
+    std::vector<std::int64_t> place(static_cast<std::size_t>(n), -1);
+    for (std::size_t k = 0; k < order.size(); ++k) place[order[k]] = static_cast<std::int64_t>(k);
+    REQUIRE(std::count(place.begin(), place.end(), -1) == 0);
+    for (const Edge& e : edges) REQUIRE(place[e.source] < place[e.target]);
+  }
+  require_error(
+      [] {
+        topological_sort(Graph(4, {{0, 1}, {1, 2}, {2, 1}}, true));
+      },
+      {"topological_sort: the graph has a cycle (", "1 -> 2"});
+  require_error(
+      [] {
+        topological_sort(Graph(2, {{1, 1}}, true));
+      },
+      {"topological_sort: the graph has a cycle (1 -> 1)"});
+}

@@ -203,8 +203,8 @@ TEST_CASE("graph metrics: more paths than a double holds are an error of between
 TEST_CASE("graph metrics: path counts are exact, at any size") {
   metrics_each([](const auto& r, const Graph& g) {
     if (r.path_count < 0) {
-      require_error([&] { path_count(g); }, {"path_count: the graph has a cycle (through vertex "});
-      require_error([&] { log_path_count(g); }, {"log_path_count: the graph has a cycle (through vertex "});
+      require_error([&] { path_count(g); }, {"path_count: the graph has a cycle ("});
+      require_error([&] { log_path_count(g); }, {"log_path_count: the graph has a cycle ("});
     } else {
       metrics_close(path_count(g), r.path_count);
       metrics_close(log_path_count(g), r.log_path_count);
@@ -221,12 +221,13 @@ TEST_CASE("graph metrics: path counts are exact, at any size") {
   REQUIRE(log_path_count(Graph(0, true)) == -std::numeric_limits<double>::infinity());
 }
 
-TEST_CASE("graph metrics: a cycle is named by one of its vertices, not by one behind it") {
+TEST_CASE("graph metrics: a cycle is named, not what leads to it or lies behind it") {
   const Graph g(9, {{0, 1}, {5, 3}, {3, 7}, {7, 5}, {1, 5}, {7, 2}, {2, 4}, {4, 8}}, true);  // 3, 7, 5
   const std::string text = test::error_of([&] { path_count(g); });
   INFO(text);
-  REQUIRE((text.ends_with("vertex 3)") || text.ends_with("vertex 5)") || text.ends_with("vertex 7)")));
-  require_error([] { path_count(Graph(3, {{0, 1}, {2, 2}}, true)); }, {"through vertex 2"});
+  for (const char* step : {"3 -> 7", "7 -> 5", "5 -> 3"}) REQUIRE(text.find(step) != std::string::npos);
+  REQUIRE(text.find_first_of("012468") == std::string::npos);
+  require_error([] { path_count(Graph(3, {{0, 1}, {2, 2}}, true)); }, {"(2 -> 2)"});
   std::vector<Edge> ring;
   for (Vertex v = 0; v < 200000; ++v) ring.push_back({v, (v + 1) % 200000});
   require_error([&] { path_count(Graph(200000, ring, true)); }, {"has a cycle"});

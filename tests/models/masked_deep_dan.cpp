@@ -3,6 +3,7 @@
 #include <deepstruct/graph/labeled_dag.hpp>
 #include <deepstruct/graph/random_graphs.hpp>
 #include <deepstruct/models/masked_deep_dan.hpp>
+#include <deepstruct/nn/inference.hpp>
 #include <deepstruct/ops/loss.hpp>
 #include <deepstruct/prune/prune.hpp>
 #include <deepstruct/train/optimizer.hpp>
@@ -260,6 +261,23 @@ TEST_CASE("Activations survive the way to a structure and back") {
   const MaskedDeepDAN again(3, 2, dan.generate_structure(), {.joint = true});
   REQUIRE(again.wiring()->activation == dan.wiring()->activation);
   REQUIRE(again.wiring()->activation.size() == 30u - static_cast<std::size_t>(g.first_layer_size()));
+}
+
+TEST_CASE("A network on a graph, made ready to answer, says the same") {
+  const LayeredGraph g = dan_world(60, 4);
+  for (const MaskedDeepDANOptions& options : {MaskedDeepDANOptions{},
+                                              {.store = storage::full},
+                                              {.joint = true},
+                                              {.joint = true, .all_sinks = true},
+                                              {.store = storage::full, .all_sinks = true}}) {
+    Rng rng(3);
+    const MaskedDeepDAN dan(5, 3, g, options, rng);
+    for (const std::int64_t samples : {1, 20}) {
+      const Tensor x = Tensor::uniform({samples, 5}, -1, 1, rng);
+      no_grad guard;
+      require_close(Inference(dan, x)(x).value(), dan(x).value(), 1e-4, 1e-5);
+    }
+  }
 }
 
 TEST_CASE("Wiring by a mask") {

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "../core/rng.hpp"
-#include "graph.hpp"
+#include "topological.hpp"
 
 namespace deepstruct {
 
@@ -27,41 +27,19 @@ struct WideNumber {
   }
 };
 
-/// Throws, naming a vertex of a cycle: from a vertex that Kahn's algorithm leaves, backward over such vertices.
-[[noreturn]] inline void fail_with_cycle(const Graph& g, const std::vector<std::int32_t>& waiting, const char* op) {
-  std::vector<Vertex> before(waiting.size(), -1);
-  Vertex v = 0;
-  for (const Edge& e : g.edges())
-    if (waiting[e.source] > 0 && waiting[e.target] > 0) before[v = e.target] = e.source;
-  for (std::size_t k = 0; k < waiting.size(); ++k) v = before[v];
-  fail(op, ": the graph has a cycle (through vertex ", v, ")");
-}
-
 /// Σ over sinks of the paths that end there; a source has one, any other vertex those of its predecessors together.
 template <class Number>
 Number count_paths(const Graph& g, Number one, const char* op) {
-  const auto n = static_cast<std::size_t>(g.vertex_count());
   const Adjacency after = successors(g);
-  std::vector<std::int32_t> waiting(n, 0);
-  for (const Edge& e : g.edges()) ++waiting[e.target];
-  std::vector<Vertex> order;  // Kahn's
-  order.reserve(n);
-  std::vector<Number> paths(n, Number{});
-  for (std::size_t v = 0; v < n; ++v)
-    if (waiting[v] == 0) {
-      order.push_back(static_cast<Vertex>(v));
-      paths[v] = one;
-    }
+  std::vector<char> fed(static_cast<std::size_t>(g.vertex_count()), 0);
+  for (const Edge& e : g.edges()) fed[e.target] = 1;
+  std::vector<Number> paths(fed.size(), Number{});
   Number all{};
-  for (std::size_t k = 0; k < order.size(); ++k) {
-    const Vertex v = order[k];
+  for (const Vertex v : topological_order(g, after, true, op)) {
+    if (!fed[v]) paths[v] = one;
     if (after.degree(v) == 0) all = all + paths[v];
-    for (const Vertex w : after.of(v)) {
-      paths[w] = paths[w] + paths[v];
-      if (--waiting[w] == 0) order.push_back(w);
-    }
+    for (const Vertex w : after.of(v)) paths[w] = paths[w] + paths[v];
   }
-  if (order.size() < n) fail_with_cycle(g, waiting, op);
   return all;
 }
 

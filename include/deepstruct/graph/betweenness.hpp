@@ -65,7 +65,7 @@ inline std::vector<double> betweenness_centrality(const Graph& g) {
 }
 /// An unbiased estimate of it from k sources s drawn without putting back, scaled by n/k (Brandes and Pich, "Centrality
 /// estimation in large networks", 2007); O(k(V + E)).
-inline std::vector<double> betweenness_centrality(const Graph& g, const Sample& sample, Rng& rng) {
+inline std::vector<double> betweenness_centrality(const Graph& g, const Sample& sample, Rng& rng = default_rng()) {
   const std::vector<Vertex> sources = detail::sampled_vertices(g, sample, rng, "betweenness_centrality");
   return detail::betweenness(g, sources);
 }

@@ -3,7 +3,7 @@
 
 #include <queue>
 
-#include "graph.hpp"
+#include "topological.hpp"
 
 namespace deepstruct {
 
@@ -31,47 +31,13 @@ struct LayerIndex {
 
 namespace detail {
 
-/// "3 -> 5 -> 3", from vertices of which each has a predecessor among them.
-inline std::string cycle_text(const Adjacency& before, const std::vector<std::int32_t>& waiting,
-                              std::span<const std::int64_t> ids) {
-  Vertex v = 0;
-  while (waiting[v] == 0) ++v;
-  std::vector<std::int32_t> seen(waiting.size(), -1);
-  std::vector<Vertex> walk;
-  while (seen[v] < 0) {
-    seen[v] = static_cast<std::int32_t>(walk.size());
-    walk.push_back(v);
-    const auto sources = before.of(v);
-    v = *std::find_if(sources.begin(), sources.end(), [&](Vertex u) { return u != v && waiting[u] > 0; });
-  }
-  const auto name = [&](Vertex u) { return std::to_string(ids.empty() ? u : ids[u]); };
-  const auto first = static_cast<std::size_t>(seen[v]);
-  const bool all = walk.size() - first <= 9;
-  std::string text = name(v);
-  for (auto k = walk.size(); k-- > first;)
-    if (all || walk.size() - k <= 8 || k == first) text += (all || k > first ? " -> " : " -> ... -> ") + name(walk[k]);
-  return text;
-}
-
-/// layer(v) = 1 + max layer(u) over edges u → v, 0 without any; self loops are ignored. Kahn's algorithm, O(V + E).
+/// layer(v) = 1 + max layer(u) over edges u → v, 0 without any; self loops are ignored. O(V + E).
 inline std::vector<std::int32_t> longest_paths(const Graph& g, std::span<const std::int64_t> ids) {
-  const auto n = static_cast<std::size_t>(g.vertex_count());
   const Adjacency after = successors(g);
-  std::vector<std::int32_t> layer(n, 0), waiting(n, 0);
-  for (const Edge& e : g.edges()) waiting[e.target] += e.source != e.target;
-  std::vector<Vertex> ready;
-  ready.reserve(n);
-  for (std::size_t v = 0; v < n; ++v)
-    if (waiting[v] == 0) ready.push_back(static_cast<Vertex>(v));
-  for (std::size_t k = 0; k < ready.size(); ++k)
-    for (const Vertex v : after.of(ready[k])) {
-      if (v == ready[k]) continue;
-      auto& own = layer[v];
-      own = std::max(own, layer[ready[k]] + 1);
-      if (--waiting[v] == 0) ready.push_back(v);
-    }
-  check(ready.size() == n, "LayeredGraph: the graph has a cycle (",
-        ready.size() == n ? "" : cycle_text(predecessors(g), waiting, ids), ")");
+  std::vector<std::int32_t> layer(static_cast<std::size_t>(g.vertex_count()), 0);
+  for (const Vertex u : topological_order(g, after, false, "LayeredGraph", ids))
+    for (const Vertex v : after.of(u))
+      if (v != u) layer[v] = std::max(layer[v], layer[u] + 1);
   return layer;
 }
 

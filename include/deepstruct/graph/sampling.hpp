@@ -18,18 +18,12 @@ inline void check_probability(const char* op, double p) {
   check(p >= 0 && p <= 1, op, ": needs a probability in [0, 1] (", p, ")");
 }
 
-/// Reads a draw word after word: one Philox call for four words.
+/// Reads a draw word after word.
 class WordReader {
  public:
-  explicit WordReader(const Draw& draw) : draw_(draw) {}
+  explicit WordReader(const Draw& draw) : words_(draw) {}
 
-  std::uint32_t word() {
-    if (next_ == 4) {
-      words_ = philox(draw_.seed, block_++, draw_.number);
-      next_ = 0;
-    }
-    return words_[next_++];
-  }
+  std::uint32_t word() { return words_.word(next_++); }
   /// Uniform in [0, 1), a multiple of 2⁻⁵³.
   double uniform() {
     const std::uint64_t high = word(), low = word();
@@ -54,10 +48,8 @@ class WordReader {
   }
 
  private:
-  Draw draw_;
-  std::uint64_t block_ = 0;
-  std::array<std::uint32_t, 4> words_{};
-  std::size_t next_ = 4;
+  DrawInOrder words_;
+  std::uint64_t next_ = 0;
 };
 
 /// ln(1 − p) for 0 ≤ p ≤ 1/4, exact to rounding also where 1 − p is not: −2·artanh(p/(2 − p)) as a series.

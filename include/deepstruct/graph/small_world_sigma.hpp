@@ -16,7 +16,7 @@ namespace deepstruct {
 /// graph is taken back and the next one half as long (Viger and Latapy, "Efficient and simple generation of random
 /// simple connected graphs with prescribed degree sequence", COCOON 2005). O(tries) on graphs that stay together,
 /// O(tries·V) on trees. Throws on a directed graph and on a negative number of swaps.
-inline Graph random_reference(const Graph& g, std::int64_t swaps_per_edge, Rng& rng) {
+inline Graph random_reference(const Graph& g, std::int64_t swaps_per_edge, Rng& rng = default_rng()) {
   check(!g.directed(), "random_reference: needs an undirected graph (directed, ", g.vertex_count(), " vertices)");
   check(swaps_per_edge >= 0 && swaps_per_edge <= 1 << 20, "random_reference: needs 0 to 2^20 swaps per edge (",
         swaps_per_edge, ")");
@@ -93,7 +93,7 @@ struct SmallWorld {
 ///
 /// Humphries and Gurney, "Network 'small-world-ness'", PLoS ONE 2008. Where no random graph has a triangle σ is
 /// infinity, or NaN if g has none either. Throws unless g is undirected, connected and has 4 vertices or more.
-inline SmallWorld small_world(const Graph& g, const SmallWorldOptions& options, Rng& rng) {
+inline SmallWorld small_world(const Graph& g, const SmallWorldOptions& options, Rng& rng = default_rng()) {
   check(!g.directed(), "small_world: needs an undirected graph (directed, ", g.vertex_count(), " vertices)");
   check(g.vertex_count() >= 4, "small_world: needs four vertices (", g.vertex_count(), ")");
   check(options.references >= 1, "small_world: needs a reference (", options.references, ")");
@@ -115,7 +115,7 @@ inline SmallWorld small_world(const Graph& g, const SmallWorldOptions& options, 
   return s;
 }
 /// σ alone.
-inline double small_world_sigma(const Graph& g, const SmallWorldOptions& options, Rng& rng) {
+inline double small_world_sigma(const Graph& g, const SmallWorldOptions& options, Rng& rng = default_rng()) {
   return small_world(g, options, rng).sigma;
 }
 /// σ beside what is expected of a random graph with n vertices and mean degree k: C_rand = k/n, L_rand = ln n / ln k

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "components.hpp"
 #include "sampling.hpp"
 
 namespace deepstruct {
@@ -82,27 +83,6 @@ inline void check_ring(const char* op, std::int64_t n, std::int64_t k, double p)
   check_edge_count(op, k == n ? pair_count(n) : n * (k / 2));
 }
 
-/// One component at most, by union-find.
-inline bool edges_connect(std::int64_t n, std::span<const Edge> edges) {
-  std::vector<Vertex> parent(static_cast<std::size_t>(n));
-  std::iota(parent.begin(), parent.end(), 0);
-  const auto root = [&](Vertex v) {
-    while (parent[static_cast<std::size_t>(v)] != v) {
-      Vertex& up = parent[static_cast<std::size_t>(v)];
-      v = up = parent[static_cast<std::size_t>(up)];
-    }
-    return v;
-  };
-  std::int64_t components = n;
-  for (const Edge& e : edges) {
-    const Vertex a = root(e.source), b = root(e.target);
-    if (a == b) continue;
-    parent[static_cast<std::size_t>(std::max(a, b))] = std::min(a, b);
-    --components;
-  }
-  return components <= 1;
-}
-
 }  // namespace detail
 
 /// Watts–Strogatz graph: a ring of n vertices, each joined to its k nearest (odd k: k − 1), of whose edges each is
@@ -153,7 +133,7 @@ inline Graph connected_watts_strogatz_graph(std::int64_t n, std::int64_t k, doub
   check(k >= 2 || n <= 1, "connected_watts_strogatz_graph: cannot be connected with k < 2 (", n, " and ", k, ")");
   for (std::int64_t t = 0; t < tries; ++t) {
     Graph g = watts_strogatz_graph(n, k, p, rng);
-    if (detail::edges_connect(n, g.edges())) return g;
+    if (connected_components(g).count <= 1) return g;
   }
   fail("connected_watts_strogatz_graph: no connected graph found (", n, ", ", k, ", ", p, " in ", tries, " tries)");
 }

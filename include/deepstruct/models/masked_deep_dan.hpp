@@ -63,7 +63,7 @@ class MaskedDeepDAN {
         if (source != l - 1) sum = sum + layers_skip_hidden[skip++](h[source], Activation::relu);
       h.push_back(sum);
     }
-    return layer_out(options_.all_sinks ? index_select(cat(h, 1), 1, wiring()->output) : h.back());
+    return layer_out(options_.all_sinks ? detail::pick_vertices(cat(h, 1), wiring()->output) : h.back());
   }
 
   const MaskedDeepDANOptions& options() const { return options_; }

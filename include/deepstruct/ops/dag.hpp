@@ -112,6 +112,14 @@ inline Var activate(const Var& x, VertexActivation f) {
   }
 }
 
+/// The values of some vertices, as a linear map: of one edge each, so that all that reads traces knows it.
+inline Var pick_vertices(const Var& h, std::span<const std::int32_t> vertices) {
+  std::vector<std::int32_t> start(vertices.size() + 1);
+  std::iota(start.begin(), start.end(), 0);
+  const auto n = static_cast<std::int64_t>(vertices.size());
+  return sparse_linear(h, Tensor::ones({n}), Mask::from_csr(n, h.shape()[1], start, vertices));
+}
+
 /// The same as a composition of ops, block by block of vertices: for traces and for derivatives of derivatives. Every
 /// block copies all values before it, so a network of L layers costs L/2 times its values.
 inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const Mask& mask, const DagPlan& plan) {
@@ -150,7 +158,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
     }
     h = cat({h, next}, 1);
   }
-  return index_select(h, 1, w.output);
+  return pick_vertices(h, w.output);
 }
 
 /// The same value as a node of its own, at which differentiation of what follows can stop.
