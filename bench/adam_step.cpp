@@ -168,9 +168,7 @@ int run(int argc, char** argv) {
           }
         }
       }
-  bench::print(std::cout, rows);
-  if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
-  return 0;
+  return bench::report(options, rows);
 }
 
 }  // namespace

@@ -189,6 +189,13 @@ class Options {
   std::map<std::string, std::string> values_;
 };
 
+/// How a benchmark ends: the rows for people, and in the file that --json names. Returns the exit code.
+inline int report(const Options& options, const std::vector<Row>& rows) {
+  print(std::cout, rows);
+  if (const std::string json = options.get("json", ""); !json.empty()) write_json(json, rows);
+  return 0;
+}
+
 /// main() of a benchmark: --help prints the usage, an error becomes one line and exit code 2.
 inline int program(int argc, char** argv, std::string_view usage, int (*run)(int, char**)) {
   if (argc == 2 && std::string_view(argv[1]) == "--help") {

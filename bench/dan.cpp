@@ -213,9 +213,7 @@ int run(int argc, char** argv) {
     std::cout << "values, gradients, moments and indices: " << bytes / static_cast<double>(mask.nnz())
               << " bytes an edge\n";
   }
-  bench::print(std::cout, rows);
-  if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
-  return 0;
+  return bench::report(options, rows);
 }
 
 }  // namespace

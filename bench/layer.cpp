@@ -186,9 +186,7 @@ int run(int argc, char** argv) {
     for (const Sizes& s : all_sizes)
       for (double d : densities) run_case(s, d, t, rounds, peak, blas, options.get("as", ""), rows);
   }
-  bench::print(std::cout, rows);
-  if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
-  return 0;
+  return bench::report(options, rows);
 }
 
 }  // namespace

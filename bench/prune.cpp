@@ -51,9 +51,7 @@ int run(int argc, char** argv) {
       rows.push_back(row);
     }
   }
-  bench::print(std::cout, rows);
-  if (const std::string json = options.get("json", ""); !json.empty()) bench::write_json(json, rows);
-  return 0;
+  return bench::report(options, rows);
 }
 
 }  // namespace

@@ -2,18 +2,7 @@
 # The main job on small data (generated IDX files), its report, and its answers to bad input.
 set -euo pipefail
 exe=$1 dir=$2
-rm -rf "$dir" && mkdir -p "$dir/data"
-python3 - "$dir/data" <<'PY'
-import random, struct, sys
-random.seed(1)
-for half, n in (("train", 400), ("t10k", 200)):
-    labels = bytes(i % 10 for i in range(n))
-    images = bytearray()
-    for label in labels:  # class k is bright in rows 2k and 2k + 1
-        images += bytes(min(255, random.randrange(60) + (150 if y // 2 == label else 0)) for y in range(28) for _ in range(28))
-    open(f"{sys.argv[1]}/{half}-images-idx3-ubyte", "wb").write(struct.pack(">IIII", 0x803, n, 28, 28) + images)
-    open(f"{sys.argv[1]}/{half}-labels-idx1-ubyte", "wb").write(struct.pack(">II", 0x801, n) + labels)
-PY
+source "$(dirname "$0")/../common/smoke_tools.sh"
 "$exe" --data "$dir/data" --out "$dir/out" --epochs 4 --rounds 2 --retrain 2 --finish 3 --batch 32 --threads 2 >"$dir/log" 2>&1
 python3 - "$dir/out" <<'PY'
 import json, os, sys
@@ -28,14 +17,6 @@ for name in ("log.csv", "checkpoint.safetensors", "accuracy_against_sparsity.svg
 PY
 
 # One clear sentence and exit code 2.
-complains() {
-  local text code=0
-  text=$("$exe" "$@" 2>&1 >/dev/null) || code=$?
-  if [ "$code" -ne 2 ] || [ "$(wc -l <<<"$text")" -ne 1 ] || [ "${#text}" -lt 10 ]; then
-    echo "exit $code and '$text' for: $*" >&2
-    return 1
-  fi
-}
 complains --no-such-option
 complains --epochs -3
 complains --sparsity 101

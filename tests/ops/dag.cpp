@@ -132,6 +132,13 @@ Gradients gradients(const DagCase& c, bool recorded) {
   return {y.value(), g[0].value(), g[1].value(), g[2].value()};
 }
 
+void require_near(const Gradients& got, const Naive& wanted) {
+  require_near(got.y, wanted.y, "y");
+  require_near(got.dx, wanted.dx, "dx");
+  require_near(got.dw, wanted.dw, "dw");
+  require_near(got.db, wanted.db, "db");
+}
+
 const std::vector<std::int64_t> dag_batches{1, 3, 15, 16, 17, 33, 63, 64, 65, 100, 130, 600};
 
 }  // namespace
@@ -148,10 +155,7 @@ TEST_CASE("A layered DAG gives what a walk in double precision gives, on every i
           REQUIRE(wanted.nearest_kink > 1e-7);
           for (const bool recorded : {false, true}) {
             const Gradients got = gradients(c, recorded);
-            require_near(got.y, wanted.y, "y");
-            require_near(got.dx, wanted.dx, "dx");
-            require_near(got.dw, wanted.dw, "dw");
-            require_near(got.db, wanted.db, "db");
+            require_near(got, wanted);
           }
           no_grad guard;
           REQUIRE(same_bits(c.run(c.x, c.values, c.bias).value(), gradients(c, false).y));
@@ -167,10 +171,7 @@ TEST_CASE("A layered DAG without inputs, vertices behind them, edges or samples"
       const DagCase c(batch, inputs, behind, joint, density, false, 5);
       const Naive wanted(c);
       const Gradients got = gradients(c, false);
-      require_near(got.y, wanted.y, "y");
-      require_near(got.dx, wanted.dx, "dx");
-      require_near(got.dw, wanted.dw, "dw");
-      require_near(got.db, wanted.db, "db");
+      require_near(got, wanted);
     }
 }
 
@@ -179,10 +180,7 @@ TEST_CASE("A layered DAG whose tile does not fit the second cache") {
     const DagCase c(67, 40, 4200, joint, 0.0006, false, 8);
     const Naive wanted(c);
     const Gradients got = gradients(c, false);
-    require_near(got.y, wanted.y, "y");
-    require_near(got.dx, wanted.dx, "dx");
-    require_near(got.dw, wanted.dw, "dw");
-    require_near(got.db, wanted.db, "db");
+    require_near(got, wanted);
   }
 }
 

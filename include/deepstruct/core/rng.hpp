@@ -90,9 +90,8 @@ struct Draw {
   static float between(std::uint32_t bits, float low, float high) {
     const float unit = static_cast<float>(bits >> 8) * 0x1p-24f;
     const double range = double{high} - double{low};
-    if (double{static_cast<float>(range)} ==
-        range)  // the product is exact: no need of a call to fma, with the same bits
-      return static_cast<float>(range * double{unit} + double{low});
+    // Where the range is a float the product is exact: the same bits without a call to fma.
+    if (double{static_cast<float>(range)} == range) return static_cast<float>(range * double{unit} + double{low});
     return static_cast<float>(std::fma(range, double{unit}, double{low}));
   }
   /// Standard normal (Box–Muller: elements 2k and 2k + 1 share a pair of words).

@@ -20,6 +20,9 @@ struct MaskedDeepDANOptions {
 
 namespace detail {
 
+/// Names of VertexActivation as the vertex attribute "activation" has them, in order.
+inline constexpr std::array<std::string_view, 4> activation_names{"none", "relu", "tanh", "sigmoid"};
+
 /// A source and a target layer.
 struct LayerPair {
   std::int32_t source, target;
@@ -139,10 +142,10 @@ struct DanLayers {
     const LayerIndex& index = g.index();
     for (std::int64_t v = w.inputs; v < w.vertices; ++v) {
       const std::string name = attributes.get<std::string>("activation", index.order[v]).value_or("relu");
-      const std::array<std::string_view, 4> known{"none", "relu", "tanh", "sigmoid"};
-      const auto found = std::find(known.begin(), known.end(), name);
-      check(found != known.end(), "MaskedDeepDAN: activations are none, relu, tanh and sigmoid (", name, ")");
-      const auto f = static_cast<VertexActivation>(found - known.begin());
+      const auto found = std::find(activation_names.begin(), activation_names.end(), name);
+      check(found != activation_names.end(), "MaskedDeepDAN: activations are none, relu, tanh and sigmoid (", name,
+            ")");
+      const auto f = static_cast<VertexActivation>(found - activation_names.begin());
       if (f == VertexActivation::relu && w.activation.empty()) continue;
       check(options.joint, "MaskedDeepDAN: activations other than relu need a joint network (", name, ")");
       w.activation.resize(static_cast<std::size_t>(w.vertices - w.inputs), VertexActivation::relu);

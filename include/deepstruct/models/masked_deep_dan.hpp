@@ -104,8 +104,8 @@ class MaskedDeepDAN {
   }
 
   /// The structure as it is now, after pruning: vertices numbered layer by layer, in the layers that they have, with
-  /// their "activation" where they chose one. With
-  /// `include_input` the inputs are a layer before all others, with `include_output` the outputs one behind.
+  /// their "activation" where they chose one. With `include_input` the inputs are a layer before all others, with
+  /// `include_output` the outputs one behind.
   LayeredGraph generate_structure(bool include_input = false, bool include_output = false) const {
     const auto vertices = static_cast<std::int32_t>(wiring()->vertices);
     const auto inputs = static_cast<std::int32_t>(include_input ? layer_first.in_features() : 0);
@@ -136,10 +136,10 @@ class MaskedDeepDAN {
                    static_cast<std::int32_t>(num_layers()) + shift);
     Graph g(static_cast<std::int64_t>(layer.size()), std::move(edges), true);
     g.sort_edges();
-    constexpr std::array<const char*, 4> names{"none", "relu", "tanh", "sigmoid"};
     for (std::size_t k = 0; k < wiring()->activation.size(); ++k)
-      g.vertex_attributes().set("activation", inputs + wiring()->inputs + static_cast<std::int64_t>(k),
-                                std::string(names[static_cast<std::size_t>(wiring()->activation[k])]));
+      g.vertex_attributes().set(
+          "activation", inputs + wiring()->inputs + static_cast<std::int64_t>(k),
+          std::string(detail::activation_names[static_cast<std::size_t>(wiring()->activation[k])]));
     return LayeredGraph::with_layers(g, std::move(layer));
   }
 
@@ -149,9 +149,7 @@ class MaskedDeepDAN {
     for (MaskedLinearLayer* layer : masked_layers()) layer->pack();
     if (layers_hidden || options_.use_layer_norm) return;
     std::vector<MaskedLinearLayer> all;
-    std::size_t skip = 0;
-    for (const Pair& p : layers_->pairs())
-      all.push_back(p.source + 1 == p.target ? layers_main_hidden[p.target - 1] : layers_skip_hidden[skip++]);
+    for (const Pair& p : layers_->pairs()) all.push_back(*layer_of(p));
     join(all);
     layers_main_hidden.clear();
     layers_skip_hidden.clear();

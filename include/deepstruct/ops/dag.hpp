@@ -38,6 +38,9 @@ struct DagPlan {
     const DagWiring& w = *wiring;
     const auto start = mask.row_start(), col = mask.col();
     const std::int64_t count = w.vertices - w.inputs;
+    check(std::is_sorted(w.row_start.begin(), w.row_start.end()),
+          "layered_dag: the wiring has not one run of branches for every vertex behind the inputs (starts of ", count,
+          " vertices descend)");
     check(w.activation.empty() || static_cast<std::int64_t>(w.activation.size()) == count,
           "layered_dag: needs an activation for every vertex behind the inputs (", w.activation.size(), " for ", count,
           ")");
@@ -181,8 +184,8 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
   check(wiring != nullptr, "layered_dag: needs a wiring (null)");
   const DagWiring& w = *wiring;
   check(w.inputs >= 0 && w.inputs <= w.vertices &&
-            (w.joint() || (static_cast<std::int64_t>(w.row_start.size()) == w.vertices - w.inputs + 1 &&
-                           w.row_start[0] == 0 && std::is_sorted(w.row_start.begin(), w.row_start.end()))),
+            (w.joint() ||
+             (static_cast<std::int64_t>(w.row_start.size()) == w.vertices - w.inputs + 1 && w.row_start[0] == 0)),
         "layered_dag: the wiring has not one run of branches for every vertex behind the inputs (", w.inputs,
         " inputs of ", w.vertices, " vertices, ", w.row_start.size(), " starts)");
   check(x.shape().rank() == 2 && x.shape()[1] == w.inputs, "layered_dag: x needs a value for every input (x ",
