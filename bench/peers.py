@@ -2,8 +2,8 @@
 """The peers in Python: PyTorch with weight * mask, plain and CSR layers, and the original deepstruct where installed.
 
 --make DIR writes weights, masks, inputs and the losses of the first steps in double precision for adam_step.cpp.
---problem DIR times Adam steps and inference on them; --layers times single layers; --prune times a global prune; --dan
-DIR times networks on the graphs that bench/dan --graphs DIR left there.
+--problem DIR times Adam steps and inference on them; --layers times single layers; --prune times a global prune; --conv
+times a convolution; --dan DIR times networks on the graphs that bench/dan --graphs DIR left there.
 Every result is checked against double precision before it is timed. Rows go to --json.
 """
 import argparse
@@ -226,6 +226,32 @@ def prune(models, threads):
     return rows
 
 
+def convolutions(densities, threads):
+    """The layer of conv.cpp as a dense convolution; of a masked weight too, whose zeros cost as much as other values."""
+    rows, batch, channels, size = [], 64, 32, 16
+    for density in densities:
+        layer = torch.nn.Conv2d(channels, channels, 3, padding=1)
+        layer.weight.data *= torch.rand_like(layer.weight) < float(density)
+        x = torch.randn(batch, channels, size, size, requires_grad=True)
+        up = torch.randn(batch, channels, size, size)
+        inputs = (x, layer.weight, layer.bias)
+
+        def train():
+            y = layer(x)
+            return (y, *torch.autograd.grad(y, inputs, up))
+
+        exact = [t.detach().double().requires_grad_() for t in inputs]
+        y = torch.nn.functional.conv2d(*exact, padding=1)
+        for got, want in zip(train(), (y, *torch.autograd.grad(y, exact, up.double()))):
+            if not (got - want).abs().max() <= 1e-4 * max(1, want.abs().max()):
+                sys.exit("peers: the convolution is wrong")
+        median, spread = measure(train, 25, 0.2)
+        rows.append({"case": "conv_train", "model": "32-32-3x3-16x16", "batch": batch, "density": float(density),
+                     "threads": threads, "peer": "pytorch_conv2d", "peer_version": torch.__version__, "peer_us": median,
+                     "peer_spread_us": spread})
+    return rows
+
+
 def double_logits(model, structure, x):
     """What a network on a graph computes, in double precision; the original casts all it gets to float32."""
     def branch(layer, h):
@@ -299,6 +325,7 @@ def main():
     parser.add_argument("--problem", metavar="DIR", type=pathlib.Path)
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--conv", action="store_true")
     parser.add_argument("--dan", metavar="DIR", type=pathlib.Path)
     parser.add_argument("--model", default="784-300-100-10,784-1000-1000-10")
     parser.add_argument("--density", default="1,0.5,0.1,0.05,0.01")
@@ -317,6 +344,8 @@ def main():
         rows += layers(densities, args.threads)
     if args.prune and deepstruct is not None:
         rows += prune(models[-1:], args.threads)
+    if args.conv:
+        rows += convolutions(densities, args.threads)
     if args.dan and deepstruct is not None:
         rows += dans(args.dan, args.threads)
     print(f"PyTorch {torch.__version__}, BLAS {blas()}, deepstruct {'installed' if deepstruct else 'not installed'}")

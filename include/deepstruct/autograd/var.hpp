@@ -64,10 +64,10 @@ class Var {
 /// A few Vars, from the pool: inputs of a node, gradients of a rule.
 using Vars = pool_vector<Var>;
 
-/// One named attribute of a recorded op: a stride, an axis, a mask.
+/// One named attribute of a recorded op: a stride, an axis, a mask, or what only ops of a kind know (a DagWiring).
 struct Attribute {
   std::string_view name;
-  std::variant<std::int64_t, double, Shape, Mask, Draw> value;
+  std::variant<std::int64_t, double, Shape, Mask, Draw, Indices, std::shared_ptr<const void>> value;
 };
 using Attributes = pool_vector<Attribute>;
 

@@ -80,6 +80,57 @@ inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const 
 inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
                                    matrix_view<const float> dy, matrix_view<float> dx, float* dw);
 
+// conv: an image is copied once into blocks of 16 samples with a frame of zeros around it (pack, unfold), and read there
+// by taps: the terms of one output. Every pixel of y sums the same taps, seen from where it stands in the blocks.
+/// Lanes of a block: one 64-byte line per pixel.
+inline constexpr std::int64_t conv_lanes = 16;
+/// Blocks [blocks, channels, height, width, 16], each one contiguous.
+struct conv_blocks {
+  float* data = nullptr;
+  std::int64_t blocks = 0, channels = 0, height = 0, width = 0;
+};
+/// Pixel (c, h, w) of an image: `lanes` lanes from data[c·channel + h·row + w·pixel] on; padded where whole lines of 16
+/// may be stored.
+template <class T>
+struct conv_image {
+  T* data = nullptr;
+  std::int64_t lanes = 0, channels = 0, height = 0, width = 0;
+  std::int64_t channel = 0, row = 0, pixel = 0;
+  bool padded = false;
+};
+/// Where the pixels of an output stand in blocks of its input, in floats.
+struct conv_walk {
+  const float* data = nullptr;
+  std::int64_t block = 0, channel = 0, row = 0, pixel = 0;
+};
+/// One term: lines from where the output stands to its input, and where its weight is.
+struct conv_tap {
+  std::int32_t at, weight;
+};
+/// How unfold finds the column of lane l of column j: (l/samples·step + offset − j·back)/divisor, where that is whole.
+struct conv_columns {
+  std::int64_t samples, step, offset, back, divisor;
+};
+// y(n, c, h, w)[l] = x(c, h − top, w − left)[16n + l], 0 outside of x
+inline void conv_pack(cpu, conv_image<const float> x, std::int64_t top, std::int64_t left, conv_blocks y);
+// y(n, c, h, j)[l] = x(c, h − top, column of 16n + l and j)[(16n + l) mod samples], 0 outside: few samples and all pixels
+// of a row become the lanes, and every column of the kernel gets a copy
+inline void conv_unfold(cpu, conv_image<const float> x, std::int64_t top, conv_columns columns, conv_blocks y);
+// y[c] = Σ_k w[g·w_group + r·w_row + tap[k].weight]·x[g·depth + tap[k]] + bias[c], c = g·rows + r; at most 4096 taps
+inline void conv_dense(cpu, conv_walk x, std::int64_t groups, std::int64_t depth, const conv_tap* tap,
+                       std::int64_t taps, const float* w, std::int64_t w_row, std::int64_t w_group, const float* bias,
+                       conv_image<float> y);
+// y[c] = Σ values[tap[k].weight]·x[tap[k]] + bias[c] over k from start[c] + first on, at most `most` of row c
+inline void conv_sparse(cpu, conv_walk x, const std::int32_t* start, const conv_tap* tap, std::int64_t first,
+                        std::int64_t most, const float* values, const float* bias, conv_image<float> y);
+// dw[tap[k].weight + c] = Σ over samples and pixels of dy[c]·x[g·depth + tap[k]] for all taps of every c = g·rows + r;
+// `size` gives lanes, channels, height and width of dy; sums [channels, taps] is scratch
+inline void conv_dense_dw(cpu, conv_walk x, conv_walk dy, conv_image<const float> size, std::int64_t groups,
+                          std::int64_t depth, const conv_tap* tap, std::int64_t taps, double* sums, float* dw);
+// dw[k] = Σ over samples and pixels of dy[c]·x[tap[k]] for k in start[c] … start[c + 1]; sums [edges] is scratch
+inline void conv_sparse_dw(cpu, conv_walk x, conv_walk dy, conv_image<const float> size, const std::int32_t* start,
+                           const conv_tap* tap, double* sums, float* dw);
+
 // sliced: y[r] = Σ w·x[c] + bias[r] of one sample, below 0 made 0 where relu; x, bias and y are storage of whole
 // vectors. False if an x is not finite: y holds nothing then. For CPUs with AVX-512 only.
 inline bool sliced_linear(cpu, sliced_view s, const float* x, const float* bias, bool relu, float* y);
@@ -116,6 +167,38 @@ inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const fl
 // dx = rstd·(g − mean(g) − x̂·mean(g·x̂)), g = dy·w, x̂ = (x − mean)·rstd
 inline void layer_norm_dx(cpu, matrix_view<const float> dy, matrix_view<const float> x, const float* w,
                           matrix_view<const float> mean, matrix_view<const float> rstd, matrix_view<float> dx);
+
+// pool: images are the columns of a matrix, column (c·height + i)·width + j. A window of the result is what one window of
+// the rows and one of the columns have in common.
+/// The windows along one extent: place o of the result reads begin[o], begin[o] + step … below end[o]; place i of what is
+/// read can lie only in windows first[i] … last[i] − 1. An average divides by count[o].
+struct pool_windows {
+  std::int64_t in, out, step;
+  const std::int32_t *begin, *end, *count, *first, *last;
+};
+// y = the greatest of the window, NaN above all; index (unless null, laid out as y) = i·width + j of the first such
+inline void max_pool(cpu, matrix_view<const float> x, pool_windows rows, pool_windows cols, matrix_view<float> y,
+                     std::int32_t* index);
+// dx = Σ dy of the windows whose index it is
+inline void max_pool_dx(cpu, matrix_view<const float> dy, const std::int32_t* index, pool_windows rows,
+                        pool_windows cols, matrix_view<float> dx);
+// y = Σ of the window / (count of the row·count of the column); both windows have step 1
+inline void avg_pool(cpu, matrix_view<const float> x, pool_windows rows, pool_windows cols, matrix_view<float> y);
+// dx = Σ dy / (count·count) of the windows it lies in
+inline void avg_pool_dx(cpu, matrix_view<const float> dy, pool_windows rows, pool_windows cols, matrix_view<float> dx);
+
+// batch_norm: channel c is the columns c·inner … (c + 1)·inner − 1 of x; a statistic has one entry per channel. Sums are
+// in double beyond 4096 terms.
+// mean and (biased) variance over the samples and columns of a channel
+inline void batch_statistics(cpu, matrix_view<const float> x, std::int64_t inner, float* mean, float* variance);
+// y = (x − mean)·rstd·w + b, rstd = 1/√(variance + eps)
+inline void batch_norm(cpu, matrix_view<const float> x, std::int64_t inner, const float* mean, const float* variance,
+                       const float* w, const float* b, float eps, matrix_view<float> y);
+// dw = Σ dy·x̂, db = Σ dy and, unless dx.data is null, dx = w·rstd·dy, or where mean and variance are those of x
+// (`training`) dx = w·rstd·(dy − db/n − x̂·dw/n), with x̂ = (x − mean)·rstd and n terms per channel
+inline void batch_norm_backward(cpu, matrix_view<const float> dy, matrix_view<const float> x, std::int64_t inner,
+                                const float* mean, const float* variance, const float* w, float eps, bool training,
+                                matrix_view<float> dx, float* dw, float* db);
 
 // update: the optimizer steps of train/optimizer.hpp; pointers to slots that the rule does not use are null.
 struct sgd_rule {

@@ -5,7 +5,10 @@
 #include <ostream>
 
 #include "../kernels/sliced.hpp"
+#include "../ops/dag.hpp"
+#include "../ops/batch_norm.hpp"
 #include "../ops/normalize.hpp"
+#include "../ops/pool.hpp"
 #include "module.hpp"
 
 namespace deepstruct {
@@ -217,6 +220,10 @@ class Inference {
   static float number(const Step& s, std::string_view name) {
     return static_cast<float>(std::get<double>(attribute(s, name)));
   }
+  static std::array<std::int64_t, 2> pair(const Step& s, std::string_view name) {
+    const Shape& both = std::get<Shape>(attribute(s, name));
+    return {both[0], both[1]};
+  }
 
   /// The op of a step, for any number of samples.
   static Operation operation(const Step& s) {
@@ -249,6 +256,26 @@ class Inference {
       if (s.op == "softmax") return [dim](X x) { return softmax(x[0], dim); };
       return [dim](X x) { return log_softmax(x[0], dim); };
     }
+    if (s.op == "layered_dag") {
+      const auto wiring =
+          std::static_pointer_cast<const DagWiring>(std::get<std::shared_ptr<const void>>(attribute(s, "wiring")));
+      return [mask = std::get<Mask>(attribute(s, "mask")), wiring](X x) {
+        return layered_dag(x[0], x[1], x[2], mask, wiring);
+      };
+    }
+    if (s.op == "batch_norm")
+      return [eps = number(s, "eps")](X x) { return batch_norm(x[0], x[3], x[4], x[1], x[2], eps); };
+    if (s.op == "max_pool2d" || s.op == "avg_pool2d") {
+      Pool2dOptions o{.kernel = pair(s, "kernel"), .stride = pair(s, "stride"), .padding = pair(s, "padding")};
+      o.ceil_mode = flag(s, "ceil_mode");
+      if (s.op == "max_pool2d") {
+        o.dilation = pair(s, "dilation");
+        return [o](X x) { return max_pool2d(x[0], o); };
+      }
+      o.count_include_pad = flag(s, "count_include_pad");
+      return [o](X x) { return avg_pool2d(x[0], o); };
+    }
+    if (s.op == "adaptive_avg_pool2d") return [to = pair(s, "output")](X x) { return adaptive_avg_pool2d(x[0], to); };
     constexpr std::pair<std::string_view, Var (*)(const Var&)> functions[] = {{"relu", relu},
                                                                               {"tanh", tanh},
                                                                               {"sigmoid", sigmoid},

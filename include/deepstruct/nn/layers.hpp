@@ -34,10 +34,12 @@ struct Dropout {
   static auto fields(auto&) { return std::tuple{}; }
 };
 
-/// Puts every dropout of a model into training (true) or evaluation (false).
+/// Puts every part of a model that tells training (true) from evaluation (false) into one of them: dropout, batch norm.
 template <class M>
 void set_training(M& model, bool training) {
-  each<Dropout>(model, [&](Dropout& d) { d.training = training; });
+  walk(model, [&](const Path&, auto& part) {
+    if constexpr (requires { part.training = training; }) part.training = training;
+  });
 }
 
 /// A function of one Var as a module without parameters.

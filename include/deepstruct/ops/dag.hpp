@@ -16,8 +16,10 @@ struct DagWiring {
   std::int64_t vertices = 0;            ///< all of them
   std::vector<std::int32_t> row_start;  ///< first branch of every vertex behind the inputs, and the number of branches
                                         ///< [vertices − inputs + 1]; empty: joint, one branch each
-  std::vector<VertexActivation> activation;  ///< joint: of every vertex behind the inputs; empty: ReLU
-  std::vector<std::int32_t> output;          ///< vertices whose values are the result, ascending
+  std::vector<VertexActivation> activation;    ///< joint: of every vertex behind the inputs; empty: ReLU
+  std::vector<std::int32_t> output;            ///< vertices whose values are the result, ascending
+  std::vector<std::int32_t> layer_start = {};  ///< first vertex of every layer, and the end; empty: as edges lead. Only
+                                               ///< readers of the network as a graph ask
 
   bool joint() const { return row_start.empty(); }
   std::int64_t rows() const { return joint() ? vertices - inputs : std::int64_t{row_start.back()}; }
@@ -123,7 +125,7 @@ inline Var pick_vertices(const Var& h, std::span<const std::int32_t> vertices) {
   return sparse_linear(h, Tensor::ones({n}), Mask::from_csr(n, h.shape()[1], start, vertices));
 }
 
-/// The same as a composition of ops, block by block of vertices: for traces and for derivatives of derivatives. Every
+/// The same as a composition of ops, block by block of vertices: for derivatives of derivatives. Every
 /// block copies all values before it, so a network of L layers costs L/2 times its values.
 inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const Mask& mask, const DagPlan& plan) {
   const DagWiring& w = *plan.wiring;
@@ -197,7 +199,7 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
         " vertices)");
   const auto plan = detail::dag_plan(mask, wiring);
   const std::int64_t samples = x.shape()[0], outputs = static_cast<std::int64_t>(w.output.size());
-  if (detail::tape_state.trace || samples == 0) return detail::dag_unfused(x, values, bias, mask, *plan);
+  if (samples == 0) return detail::dag_unfused(x, values, bias, mask, *plan);
 
   const dag_view d = plan->view(mask);
   const bool keep = grad_enabled() && (x.wants_grad() || values.wants_grad() || bias.wants_grad());
@@ -213,9 +215,8 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
     kernels::dag_forward(device, d, values.value().data(), bias.value().data(), constant.data(), x.value().view(),
                          y.view(), h.data(), positive.data(), places);
   });
-  if (!keep) return y;
   return record(
-      "layered_dag", std::move(y), {x, values, bias}, {{"mask", mask}},
+      "layered_dag", std::move(y), {x, values, bias}, {{"mask", mask}, {"wiring", std::shared_ptr<const void>(wiring)}},
       [mask, plan, tile = kernels::dag_tile(), h = std::move(h), positive = std::move(positive)](
           const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
         if (recording()) {

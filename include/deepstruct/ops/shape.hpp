@@ -133,6 +133,17 @@ inline void check_slice(const char* op, const Shape& whole, const Slice& s) {
           op, ": indices outside the extent (", s.start[k], " to ", last, " of extent ", whole[k], ")");
   }
 }
+inline std::array<Attribute, 9> slice_attributes(const Shape& shape, const Slice& s) {
+  return {{{"shape", shape},
+           {"start0", s.start[0]},
+           {"start1", s.start[1]},
+           {"start2", s.start[2]},
+           {"start3", s.start[3]},
+           {"step0", s.step[0]},
+           {"step1", s.step[1]},
+           {"step2", s.step[2]},
+           {"step3", s.step[3]}}};
+}
 
 }  // namespace detail
 
@@ -146,16 +157,7 @@ inline Var slice(const Var& x, const Slice& s) {
   const auto n = make_nest<2>(s.shape, {strides_of(s.shape), detail::slice_strides(whole, s)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
-  return record("slice", std::move(y), {x},
-                {{"shape", s.shape},
-                 {"start0", s.start[0]},
-                 {"start1", s.start[1]},
-                 {"start2", s.start[2]},
-                 {"start3", s.start[3]},
-                 {"step0", s.step[0]},
-                 {"step1", s.step[1]},
-                 {"step2", s.step[2]},
-                 {"step3", s.step[3]}},
+  return record("slice", std::move(y), {x}, detail::slice_attributes(s.shape, s),
                 [s](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   dx[0] = place(dy, in[0].shape(), s);
                 });
@@ -168,7 +170,7 @@ inline Var place(const Var& x, const Shape& shape, const Slice& s) {
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
-  return record("place", std::move(y), {x}, {{"shape", shape}},
+  return record("place", std::move(y), {x}, detail::slice_attributes(shape, s),
                 [s](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = slice(dy, s); });
 }
 /// y = elements start … start + length − 1 of extent `dim`.
@@ -325,7 +327,7 @@ inline Var gather(const Var& x, const Indices& index, int dim) {
   const auto n = detail::gather_nest(x.shape(), index.shape(), dim);
   on(y.device(),
      [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
-  return record("gather", std::move(y), {x}, {{"dim", std::int64_t{dim}}},
+  return record("gather", std::move(y), {x}, {{"dim", std::int64_t{dim}}, {"index", index}},
                 [index, dim](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   dx[0] = scatter_add(dy, index, in[0].shape(), dim);
                 });
