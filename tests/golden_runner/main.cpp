@@ -31,6 +31,7 @@ const std::map<std::string, Runner, std::less<>> runners = {
     {"graph.layer_index", run_layer_index},
     {"graph.api", run_graph_api},
     {"graph.labeled_dag", run_labeled_dag},
+    {"transform", run_transform},
 };
 
 struct Report {

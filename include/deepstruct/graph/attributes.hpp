@@ -96,7 +96,10 @@ class AttributeTable {
           values.size(), " for ", size_, ")");
     erase(name);
     columns_.push_back({.name = std::string(name), .type = type_of<T>});
-    columns_.back().template of<T>().assign(values.begin(), values.end());
+    if constexpr (std::is_same_v<T, bool>)
+      columns_.back().flags.assign(values.begin(), values.end());
+    else
+      columns_.back().template of<T>() = std::move(values);
   }
   /// The values of a column without empty places; throws if it has some, or another type, or does not exist.
   template <class T>

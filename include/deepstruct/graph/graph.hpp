@@ -93,8 +93,9 @@ class Graph {
   }
   /// Many edges at once, O(vertices + edges); nothing changes if one of them is outside the graph.
   void add_edges(std::vector<Edge> more) {
+    const auto n = static_cast<std::uint32_t>(vertex_count());
     for (Edge& e : more) {
-      check_edge(e);
+      if (static_cast<std::uint32_t>(e.source) >= n || static_cast<std::uint32_t>(e.target) >= n) check_edge(e);
       e = oriented(e);
     }
     check_more(static_cast<std::int64_t>(more.size()));
@@ -176,8 +177,15 @@ class Graph {
     for (std::size_t k = 0; k < edges_.size(); ++k) place[next[edges_[k].source]++] = static_cast<std::int32_t>(k);
     return place;
   }
-  /// Of edges that come repeatedly the first stays.
+  /// Of edges that come repeatedly the first stays. Edges by ascending target and source, as networks have them, are
+  /// seen to be different in one pass.
   void merge_repeated() {
+    const auto before = [](const Edge& a, const Edge& b) {
+      return a.target < b.target || (a.target == b.target && a.source < b.source);
+    };
+    if (std::adjacent_find(edges_.begin(), edges_.end(), [&](const Edge& a, const Edge& b) { return !before(a, b); }) ==
+        edges_.end())
+      return;
     const std::vector<std::int32_t> place = by_source();
     std::vector<std::int32_t> first(static_cast<std::size_t>(vertex_count()), -1);
     std::vector<char> repeated;

@@ -40,14 +40,17 @@ class LayeredGraph {
   /// A directed graph with the layer of every vertex, 0 … L − 1 without a gap, and its place in the layer unless that
   /// is the order of nodes. Throws unless every edge leads to a higher layer. From then on a vertex keeps its layer,
   /// and an edge must lead to a higher one.
-  static LayeredGraph with_layers(const Graph& g, std::vector<std::int32_t> layer,
-                                  std::vector<std::int32_t> place = {}) {
+  static LayeredGraph with_layers(Graph g, std::vector<std::int32_t> layer, std::vector<std::int32_t> place = {}) {
     check(g.directed(), "LayeredGraph: given layers need a directed graph (", g.vertex_count(),
           " vertices, undirected)");
     LayeredGraph result;
-    result.cache_->index = build_layer_index(g, layer, place);
-    result.cache_->made = true;
-    result.graph_ = g;
+    if (place.empty()) {
+      check_layers(g, layer);
+    } else {
+      result.cache_->index = build_layer_index(g, layer, place);
+      result.cache_->made = true;
+    }
+    result.graph_ = std::move(g);
     result.given_ = std::move(layer);
     result.given_place_ = std::move(place);
     return result;
@@ -91,20 +94,24 @@ class LayeredGraph {
 
   /// One vertex more, in the first layer unless edges come; returns its id: the number of vertices before, or if that
   /// is taken the one after the greatest.
-  std::int64_t add_vertex() { return add_vertices(1); }
-  /// n vertices more; returns the id of the first.
-  std::int64_t add_vertices(std::int64_t n) {
+  std::int64_t add_vertex(std::int64_t layer = 0) { return add_vertices(1, layer); }
+  /// n vertices more; returns the id of the first. Where layers are given they go to the end of one of them (or of a
+  /// new last one); elsewhere edges decide. Throws on another layer.
+  std::int64_t add_vertices(std::int64_t n, std::int64_t layer = 0) {
     check(n >= 0 && n < std::numeric_limits<Vertex>::max(), "LayeredGraph: needs 0 to 2^31 - 2 vertices (", n, ")");
+    check(layer == 0 || (!given_.empty() && layer > 0 && layer <= num_layers()),
+          "LayeredGraph: no such layer to add vertices to (", layer, " of ", num_layers(),
+          given_.empty() ? " that edges decide)" : " given ones)");
     if (!ids_.empty()) {
       std::int64_t first = vertex_count();
       for (std::int64_t k = first; k < first + n; ++k)
         if (find(k) >= 0) first = k = 1 + *std::max_element(ids_.begin(), ids_.end());
-      for (std::int64_t k = 0; k < n; ++k) append(first + k);
+      for (std::int64_t k = 0; k < n; ++k) append(first + k, layer);
       changed();
       return first;
     }
     const std::int64_t first = graph_.add_vertices(n);
-    if (!given_.empty()) append_given(n);
+    if (!given_.empty()) append_given(n, layer);
     changed();
     return first;
   }
@@ -275,21 +282,22 @@ class LayeredGraph {
     ids_ = all_ids();
     for (std::size_t k = 0; k < ids_.size(); ++k) places_[ids_[k]] = static_cast<Vertex>(k);
   }
-  void append(std::int64_t id) {
+  void append(std::int64_t id, std::int64_t layer = 0) {
     if (ids_.empty() && id != vertex_count()) name_vertices();
     const Vertex v = graph_.add_vertices(1);
     if (!ids_.empty() || id != v) {
       ids_.push_back(id);
       places_[id] = v;
     }
-    if (!given_.empty()) append_given(1);
+    if (!given_.empty()) append_given(1, layer);
   }
-  /// n vertices at the end of the first given layer.
-  void append_given(std::int64_t n) {
+  /// n vertices at the end of a given layer.
+  void append_given(std::int64_t n, std::int64_t layer) {
+    const auto l = static_cast<std::int32_t>(layer);
     if (!given_place_.empty())
-      for (std::int64_t k = 0, last = std::count(given_.begin(), given_.end(), 0); k < n; ++k)
+      for (std::int64_t k = 0, last = std::count(given_.begin(), given_.end(), l); k < n; ++k)
         given_place_.push_back(static_cast<std::int32_t>(last + k));
-    given_.resize(given_.size() + static_cast<std::size_t>(n), 0);
+    given_.resize(given_.size() + static_cast<std::size_t>(n), l);
   }
   /// Layers must be found anew; a copy that shares them keeps its own.
   void changed() {

@@ -141,11 +141,8 @@ inline LayerIndex build_layer_index(const Graph& g, std::span<const std::int64_t
   return detail::index_of(g, std::move(layer), visited);
 }
 
-/// The index of layers that are given, one per vertex, numbered 0 … L − 1 without a gap; vertices of a layer stand in
-/// node order, or in that of `place` if it is given: 0, 1, 2, … within every layer. Throws unless every edge leads to a
-/// higher layer, and on other numbers.
-inline LayerIndex build_layer_index(const Graph& g, std::vector<std::int32_t> layer,
-                                    std::span<const std::int32_t> place = {}) {
+/// Throws unless layers, one per vertex, are numbered 0 … L − 1 without a gap and every edge leads to a higher one.
+inline void check_layers(const Graph& g, std::span<const std::int32_t> layer) {
   check(static_cast<std::int64_t>(layer.size()) == g.vertex_count(), "LayeredGraph: needs a layer for every vertex (",
         layer.size(), " for ", g.vertex_count(), ")");
   std::vector<std::int32_t> size(layer.size() + 1, 0);
@@ -158,8 +155,17 @@ inline LayerIndex build_layer_index(const Graph& g, std::vector<std::int32_t> la
   check(std::all_of(size.begin() + layers, size.end(), [](std::int32_t n) { return n == 0; }),
         "LayeredGraph: layers are numbered 0, 1, ... without a gap (", layers, " is empty)");
   for (const Edge& e : g.edges())
-    check(layer[e.source] < layer[e.target], "LayeredGraph: edges lead to higher layers (", e.source, " in ",
-          layer[e.source], ", ", e.target, " in ", layer[e.target], ")");
+    if (layer[e.source] >= layer[e.target])
+      fail("LayeredGraph: edges lead to higher layers (", e.source, " in ", layer[e.source], ", ", e.target, " in ",
+           layer[e.target], ")");
+}
+
+/// The index of layers that are given, one per vertex, numbered 0 … L − 1 without a gap; vertices of a layer stand in
+/// node order, or in that of `place` if it is given: 0, 1, 2, … within every layer. Throws unless every edge leads to a
+/// higher layer, and on other numbers.
+inline LayerIndex build_layer_index(const Graph& g, std::vector<std::int32_t> layer,
+                                    std::span<const std::int32_t> place = {}) {
+  check_layers(g, layer);
   std::vector<Vertex> order(layer.size());
   std::iota(order.begin(), order.end(), 0);
   if (!place.empty()) {

@@ -36,6 +36,7 @@ struct DanLayers {
   std::vector<std::int64_t> first_skip;            // of every layer: number of the first skip connection into it
   std::shared_ptr<const DagWiring> wiring;
 
+  DanLayers() = default;
   DanLayers(const LayeredGraph& g, const MaskedDeepDANOptions& options) {
     check(g.vertex_count() > 0, "MaskedDeepDAN: the structure needs at least one vertex (0)");
     check(!(options.joint && (options.use_layer_norm || options.store == storage::full)),
@@ -44,31 +45,13 @@ struct DanLayers {
     for (const Edge& e : g.graph().edges())
       check(e.source != e.target, "MaskedDeepDAN: a vertex cannot feed itself (", g.id(e.source), ")");
     const LayerIndex& index = g.index();
-    std::int64_t skips = 0;
     first = index.start;
     sources.resize(static_cast<std::size_t>(index.layer_count()));
     for (std::size_t l = 1; l < sources.size(); ++l) sources[l].push_back(static_cast<std::int32_t>(l) - 1);
     for (const LayerConnection& c : index.connections)
       if (c.source_layer + 1 < c.target_layer) sources[c.target_layer].push_back(c.source_layer);
-    for (auto& list : sources) {
-      std::sort(list.begin(), list.end());
-      first_skip.push_back(first_skip.empty() ? 0 : first_skip.back() + skips);
-      skips = std::max<std::int64_t>(0, static_cast<std::int64_t>(list.size()) - 1);
-    }
-
-    auto w = std::make_shared<DagWiring>();
-    w->inputs = first[1];
-    w->vertices = g.vertex_count();
-    if (!options.joint) {
-      w->row_start.reserve(static_cast<std::size_t>(w->vertices - w->inputs) + 1);
-      w->row_start.push_back(0);
-      for (std::size_t l = 1; l < sources.size(); ++l)
-        for (std::int32_t v = first[l]; v < first[l + 1]; ++v) {
-          const std::int64_t rows = w->row_start.back() + static_cast<std::int64_t>(sources[l].size());
-          check(rows < std::numeric_limits<std::int32_t>::max(), "MaskedDeepDAN: too many branches (", rows, ")");
-          w->row_start.push_back(static_cast<std::int32_t>(rows));
-        }
-    }
+    for (auto& list : sources) std::sort(list.begin(), list.end());
+    auto w = std::make_shared<DagWiring>(number(options.joint));
     activations(g, options, *w);
     if (options.all_sinks) {
       std::vector<char> feeds(static_cast<std::size_t>(w->vertices), 0);
@@ -79,6 +62,31 @@ struct DanLayers {
       for (std::int32_t v = first[first.size() - 2]; v < first.back(); ++v) w->output.push_back(v);
     }
     wiring = std::move(w);
+  }
+
+  /// Numbers skip connections and branches by `first` and `sources`; returns a wiring that lacks activations and
+  /// outputs.
+  DagWiring number(bool joint) {
+    std::int64_t skips = 0;
+    first_skip.clear();
+    for (const auto& list : sources) {
+      first_skip.push_back(skips);
+      skips += std::max<std::int64_t>(0, static_cast<std::int64_t>(list.size()) - 1);
+    }
+    DagWiring w;
+    w.inputs = first[1];
+    w.vertices = first.back();
+    w.layer_start = first;
+    if (joint) return w;
+    w.row_start.reserve(static_cast<std::size_t>(w.vertices - w.inputs) + 1);
+    w.row_start.push_back(0);
+    for (std::size_t l = 1; l < sources.size(); ++l)
+      for (std::int32_t v = first[l]; v < first[l + 1]; ++v) {
+        const std::int64_t rows = w.row_start.back() + static_cast<std::int64_t>(sources[l].size());
+        check(rows < std::numeric_limits<std::int32_t>::max(), "MaskedDeepDAN: too many branches (", rows, ")");
+        w.row_start.push_back(static_cast<std::int32_t>(rows));
+      }
+    return w;
   }
 
   std::int64_t count() const { return static_cast<std::int64_t>(first.size()) - 1; }

@@ -1,0 +1,650 @@
+// The steps of a trace that neurons can express, one function a family.
+#pragma once
+
+#include "../models/dan_layers.hpp"
+#include "../ops/pool.hpp"
+#include "extract.hpp"
+
+namespace deepstruct::detail {
+
+/// A constant weight as the edges that exist, by rows; entry k of every slot belongs to edge k.
+struct WeightEdges {
+  std::vector<std::int32_t> start{0}, col;
+  std::vector<float> value;
+  std::vector<std::pair<std::string, std::vector<float>>> slots;
+  bool full = false;  // all of them in row-major order; start, col and slots are empty
+  std::string module;
+  bool trained = false;  // made from a parameter
+};
+
+inline WeightEdges TraceReader::weight_of(std::size_t k, std::size_t i, std::int64_t rows, std::int64_t cols) const {
+  WeightEdges w;
+  const int at = steps_[k].inputs[i];
+  const Step* made = &steps_[static_cast<std::size_t>(at)];
+  const Step* parameter = parameter_of(at);
+  w.trained = parameter != nullptr;
+  if (parameter) w.module = module_of(*parameter);
+  // The mask: an attribute of the op, or of the op that put packed values into a full weight.
+  const Mask* mask = nullptr;
+  const Tensor* factors = nullptr;
+  for (const Step* s : {&steps_[k], made})
+    for (const Attribute& a : s->attributes)
+      if (const Mask* m = std::get_if<Mask>(&a.value)) mask = m;
+  if (made->op == "mul" || made->op == "reshape") {
+    const Step* product = made->op == "mul" ? made : &steps_[static_cast<std::size_t>(made->inputs[0])];
+    if (product->op == "mul") factors = &steps_[static_cast<std::size_t>(product->inputs[1])].value.value();
+  }
+  const auto known = parameter ? params_.find(parameter->value.node().get()) : params_.end();
+  const bool masked = mask || (known != params_.end() && known->second.masked);
+  const Tensor& value = made->value.value();
+  const bool packed = mask && value.shape() == Shape{mask->nnz()};
+  const Tensor* full = parameter && parameter->value.size() == rows * cols ? &parameter->value.value() : nullptr;
+  std::int64_t offset = 0;  // of packed values that are part of a parameter
+  if (made->op == "slice" && parameter == &steps_[static_cast<std::size_t>(made->inputs[0])])
+    offset = integer(*made, "start0");
+  const std::vector<const Param::Slot*> slots = slots_of(parameter);
+  for (const Param::Slot* s : slots) w.slots.emplace_back(s->name, std::vector<float>());
+  const auto row_major = [cols](const Tensor& t, std::int64_t r, std::int64_t c) {
+    if (t.rank() == 2) return t(r, c);
+    const std::int64_t n = r * cols + c;
+    return t.rank() == 1 ? t(n)
+                         : t(n / (t.size() / t.shape()[0]), n / (t.shape()[2] * t.shape()[3]) % t.shape()[1],
+                             n / t.shape()[3] % t.shape()[2], n % t.shape()[3]);
+  };
+  const auto add = [&](std::int64_t r, std::int64_t c, std::int64_t e, float x) {
+    const std::optional<float> least = masked ? options_.masked_threshold : options_.threshold;
+    if (least && !(std::abs(x) >= *least)) return;
+    w.col.push_back(static_cast<std::int32_t>(c));
+    w.value.push_back(x);
+    for (std::size_t n = 0; n < slots.size(); ++n)
+      w.slots[n].second.push_back(full ? row_major(slots[n]->value, r, c) : slots[n]->value(offset + e));
+  };
+  const bool ignore_mask = mask && options_.recompute_masks && full;
+  if (!mask && !factors && slots.empty() && value.rank() == 2 &&
+      !(masked ? options_.masked_threshold : options_.threshold)) {
+    w.full = true;
+    w.value.resize(static_cast<std::size_t>(rows * cols));
+    constexpr std::int64_t tile = 16;  // rows are columns in memory: a line of the cache at a time
+    const matrix_view<const float> v = value.view();
+    for (std::int64_t r0 = 0; r0 < rows; r0 += tile)
+      for (std::int64_t c = 0; c < cols; ++c)
+        for (std::int64_t r = r0; r < std::min(rows, r0 + tile); ++r) w.value[r * cols + c] = v.data[c * v.ld + r];
+    return w;
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    if (mask && !ignore_mask) {
+      for (std::int32_t e = mask->row_start()[r]; e < mask->row_start()[r + 1]; ++e) {
+        const std::int32_t c = mask->col()[e];
+        add(r, c, e, packed ? value(e) : row_major(value, r, c));
+      }
+    } else {
+      for (std::int64_t c = 0; c < cols; ++c)
+        if (!factors || row_major(*factors, r, c) != 0)
+          add(r, c, r * cols + c, row_major(ignore_mask ? *full : value, r, c));
+    }
+    w.start.push_back(static_cast<std::int32_t>(w.col.size()));
+  }
+  return w;
+}
+
+/// A constant operand of step k with the shape of one sample of its value.
+inline std::vector<float> TraceReader::spread(std::size_t k, const Tensor& constant) const {
+  const Shape one = with_extent(steps_[k].value.shape(), 0, 1);
+  for (int d = 0; d < constant.rank(); ++d)
+    if (const std::int64_t own = constant.shape()[constant.rank() - 1 - d];
+        d >= one.rank() || (own != 1 && own != one[one.rank() - 1 - d]))
+      refuse(k, "a constant differs from sample to sample");
+  return expand(Var(constant), one).value().to_vector();
+}
+
+/// y = x Wᵀ with a constant W.
+inline void TraceReader::linear_map(std::size_t k) {
+  const Step& s = steps_[k];
+  if (!in(k).varies || in(k, 1).varies) refuse(k, "the weight depends on the input");
+  if (s.value.shape().rank() != 2 || s.value.shape()[0] != 2) refuse(k, "samples do not stay apart");
+  const Value& x = in(k);
+  const std::int64_t rows = s.value.shape()[1], cols = static_cast<std::int64_t>(x.neuron.size());
+  WeightEdges w = weight_of(k, 1, rows, cols);
+  if (w.full) {
+    NeuronBlock b = behind(k, x, rows, w.module);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      if (std::find(x.neuron.begin(), x.neuron.end(), -1) == x.neuron.end()) {
+        b.source.insert(b.source.end(), x.neuron.begin(), x.neuron.end());
+      } else {
+        for (std::int64_t c = 0; c < cols; ++c)
+          if (x.neuron[c] >= 0) b.add(x.neuron[c], w.value[r * cols + c]);
+      }
+      b.close_row();
+    }
+    if (b.weight.empty()) b.weight = std::move(w.value);
+    give(k, std::move(b));
+    return;
+  }
+  if (!w.trained && static_cast<std::int64_t>(w.col.size()) == rows &&  // picks values: as index_select
+      std::all_of(w.value.begin(), w.value.end(), [](float v) { return v == 1; })) {
+    bool one_each = true;
+    for (std::int64_t r = 0; r < rows; ++r) one_each &= w.start[r + 1] - w.start[r] == 1;
+    if (one_each) {
+      for (const std::int32_t c : w.col) values_[k].neuron.push_back(x.neuron[c]);
+      return;
+    }
+  }
+  NeuronBlock b = behind(k, x, rows, w.module);
+  for (const auto& [name, values] : w.slots) b.weight_slots[name];
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int32_t e = w.start[r]; e < w.start[r + 1]; ++e) add_edge(b, x.neuron[w.col[e]], w, e);
+    b.close_row();
+  }
+  give(k, std::move(b));
+}
+
+/// The edge from a neuron with weight e, unless the neuron is the constant 0.
+inline void TraceReader::add_edge(NeuronBlock& b, std::int32_t from, const WeightEdges& w, std::int32_t e) {
+  if (from < 0) return;
+  b.add(from, w.value[e]);
+  for (const auto& [name, values] : w.slots) b.weight_slots[name].push_back(values[e]);
+}
+
+/// conv2d and sparse_conv2d: the weight [out, in/groups·kh·kw] once for every place of the output.
+inline void TraceReader::convolution(std::size_t k) {
+  const Step& s = steps_[k];
+  if (!in(k).varies || in(k, 1).varies) refuse(k, "the weight depends on the input");
+  const Shape x = source(k).value.shape(), y = s.value.shape();
+  const Shape stride = pair(s, "stride"), padding = pair(s, "padding"), dilation = pair(s, "dilation");
+  const std::int64_t groups = integer(s, "groups"), depth = x[1] / groups;
+  const Shape weight = source(k, 1).value.shape();
+  const Shape kernel = s.op == "conv2d" ? Shape{weight[2], weight[3]} : pair(s, "kernel");
+  const std::int64_t window = kernel[0] * kernel[1];
+  const WeightEdges w = weight_of(k, 1, y[1], depth * window);
+  NeuronBlock b = behind(k, in(k), y.size() / 2, w.module);
+  for (const auto& [name, values] : w.slots) b.weight_slots[name];
+  for (std::int64_t o = 0; o < y[1]; ++o)
+    for (std::int64_t h = 0; h < y[2]; ++h)
+      for (std::int64_t v = 0; v < y[3]; ++v) {
+        for (std::int32_t e = w.start[o]; e < w.start[o + 1]; ++e) {
+          const std::int64_t c = o / (y[1] / groups) * depth + w.col[e] / window;
+          const std::int64_t row = h * stride[0] - padding[0] + w.col[e] % window / kernel[1] * dilation[0];
+          const std::int64_t col = v * stride[1] - padding[1] + w.col[e] % kernel[1] * dilation[1];
+          if (row >= 0 && row < x[2] && col >= 0 && col < x[3])
+            add_edge(b, in(k).neuron[(c * x[2] + row) * x[3] + col], w, e);
+        }
+        b.close_row();
+      }
+  give(k, std::move(b));
+  if (s.inputs.size() > 2) constant(k, 2);
+}
+
+/// max_pool2d, avg_pool2d and adaptive_avg_pool2d: the windows as edges of weight 1 or 1/terms.
+inline void TraceReader::pooling(std::size_t k) {
+  const Step& s = steps_[k];
+  const Shape x = source(k).value.shape(), y = s.value.shape();
+  const bool maximum = s.op == "max_pool2d";
+  std::vector<PoolAxis> axes;
+  for (std::size_t axis = 0; axis < 2; ++axis) {
+    const int d = static_cast<int>(axis);
+    if (s.op == "adaptive_avg_pool2d") {
+      axes.emplace_back("to_graph", x[2 + d], y[2 + d]);
+      continue;
+    }
+    Pool2dOptions o;
+    o.kernel[axis] = pair(s, "kernel")[d];
+    o.stride[axis] = pair(s, "stride")[d];
+    o.padding[axis] = pair(s, "padding")[d];
+    if (maximum) o.dilation[axis] = pair(s, "dilation")[d];
+    o.ceil_mode = integer(s, "ceil_mode") != 0;
+    if (!maximum) o.count_include_pad = integer(s, "count_include_pad") != 0;
+    axes.emplace_back("to_graph", x[2 + d], o, axis);
+  }
+  const kernels::pool_windows rows = axes[0].view(), cols = axes[1].view();
+  NeuronBlock b = behind(k, in(k), y.size() / 2);
+  b.maximum = maximum;
+  for (std::int64_t c = 0; c < y[1]; ++c)
+    for (std::int64_t h = 0; h < y[2]; ++h)
+      for (std::int64_t v = 0; v < y[3]; ++v) {
+        const float weight = maximum ? 1 : 1 / static_cast<float>(std::int64_t{rows.count[h]} * cols.count[v]);
+        for (std::int64_t i = rows.begin[h]; i < rows.end[h]; i += rows.step)
+          for (std::int64_t j = cols.begin[v]; j < cols.end[v]; j += cols.step)
+            if (const std::int32_t n = in(k).neuron[(c * x[2] + i) * x[3] + j]; n >= 0) b.add(n, weight);
+        b.close_row();
+      }
+  give(k, std::move(b));
+}
+
+/// A whole layered DAG, which keeps its branches.
+inline void TraceReader::dag(std::size_t k) {
+  const Step& s = steps_[k];
+  if (in(k, 1).varies || in(k, 2).varies) refuse(k, "the weights depend on the input");
+  const auto wiring =
+      std::static_pointer_cast<const DagWiring>(std::get<std::shared_ptr<const void>>(attribute(s, "wiring")));
+  const DagWiring& d = *wiring;
+  const Value& x = in(k);
+  const std::int64_t count = d.vertices - d.inputs, rows = d.rows();
+  const WeightEdges w = weight_of(k, 1, rows, d.vertices);
+  NeuronBlock b = behind(k, x, count, w.module);
+  b.channels = count;
+  for (const auto& [name, values] : w.slots) b.weight_slots[name];
+  const std::int32_t first = neurons_.count, lowest = count > 0 ? b.layer[0] : 0;
+  if (!d.joint()) b.row_start.assign(d.row_start.begin(), d.row_start.end());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int32_t e = w.start[r]; e < w.start[r + 1]; ++e)
+      add_edge(b, w.col[e] < d.inputs ? x.neuron[w.col[e]] : first + w.col[e] - static_cast<std::int32_t>(d.inputs), w,
+               e);
+    b.close_row();
+  }
+  if (!d.layer_start.empty()) {
+    for (std::size_t l = 1; l + 1 < d.layer_start.size(); ++l)
+      for (std::int32_t v = d.layer_start[l]; v < d.layer_start[l + 1]; ++v)
+        b.layer[v - d.inputs] = lowest + static_cast<std::int32_t>(l) - 1;
+  } else {
+    for (std::int64_t v = 0; v < count; ++v)
+      for (std::int32_t e = w.start[d.row_of(v)]; e < w.start[d.row_of(v + 1)]; ++e)
+        if (w.col[e] >= d.inputs) b.layer[v] = std::max(b.layer[v], b.layer[w.col[e] - d.inputs] + 1);
+  }
+  for (const VertexActivation f : d.activation)
+    b.activation.push_back(neurons_.activation(std::string(activation_names[static_cast<std::size_t>(f)])));
+  if (b.activation.empty()) b.activation.assign(static_cast<std::size_t>(rows), neurons_.activation("relu"));
+  const Tensor& bias = source(k, 2).value.value();
+  b.bias = bias.to_vector();
+  for (const Param::Slot* slot : slots_of(parameter_of(s.inputs[2])))
+    b.bias_slots[slot->name] = slot->value.to_vector();
+  give(k, std::move(b));
+  values_[k].block = -1;
+  values_[k].neuron.clear();
+  for (const std::int32_t v : d.output)
+    values_[k].neuron.push_back(v < d.inputs ? x.neuron[v] : first + v - static_cast<std::int32_t>(d.inputs));
+}
+
+/// sum_to: every element of the result adds up those that share its place.
+inline void TraceReader::sum_of(std::size_t k) {
+  const Shape x = with_extent(source(k).value.shape(), 0, 1), y = steps_[k].value.shape();
+  if (y.rank() != x.rank() || y[0] != 2) refuse(k, "it sums over samples");
+  NeuronBlock b = behind(k, in(k), y.size() / 2);
+  Tensor number = Tensor::empty(with_extent(y, 0, 1));
+  std::vector<std::vector<std::int32_t>> terms(static_cast<std::size_t>(number.size()));
+  number = Tensor::from(number.shape(), iota_floats(k, number.size()));
+  const std::vector<float> target = expand(Var(number), x).value().to_vector();
+  for (std::size_t n = 0; n < target.size(); ++n)
+    if (in(k).neuron[n] >= 0) terms[static_cast<std::size_t>(target[n])].push_back(in(k).neuron[n]);
+  for (const auto& list : terms) {
+    for (const std::int32_t n : list) b.add(n, 1);
+    b.close_row();
+  }
+  give(k, std::move(b));
+}
+inline std::vector<float> TraceReader::iota_floats(std::size_t k, std::int64_t n) const {
+  if (n >= 1 << 24) refuse(k, "more than 2^24 values a sample");  // numbers pass through ops as floats
+  std::vector<float> all(static_cast<std::size_t>(n));
+  std::iota(all.begin(), all.end(), 0.0f);
+  return all;
+}
+
+/// add, sub, mul and div with a constant, the operand `at`; also the bias of a convolution.
+inline void TraceReader::constant(std::size_t k, std::size_t at) {
+  const Step& s = steps_[k];
+  const std::size_t other = 1 - std::min<std::size_t>(at, 1);
+  Tensor raw = source(k, at).value.value();
+  const bool convolution_bias = at == 2;
+  if (convolution_bias) raw = reshape(Var(raw), {1, raw.size(), 1, 1}).value();
+  std::vector<float> c = spread(k, raw);
+  const bool add = s.op == "add" || s.op == "sub" || convolution_bias;
+  if ((s.op == "sub" || s.op == "div") && at == 0) refuse(k, "a constant minus or over a value");
+  if (s.op == "sub")
+    for (float& x : c) x = -x;
+  if (s.op == "div")
+    for (float& x : c) x = 1 / x;
+  std::map<std::string, std::vector<float>> slots;
+  const Step* parameter = parameter_of(s.inputs[at]);
+  if (s.op == "add" || s.op == "mul" || convolution_bias)
+    for (const Param::Slot* slot : slots_of(parameter))
+      if (slot->value.size() == raw.size())
+        slots[slot->name] = spread(k, reshape(Var(slot->value), raw.shape()).value());
+  const auto passed = [&]() -> NeuronBlock& {
+    if (convolution_bias) return block_of(values_[k]);
+    return opened(k, other);
+  };
+  if (!convolution_bias && exclusive(k, other) && block_of(in(k, other)).open() &&
+      block_of(in(k, other)).norm == "layer") {
+    NeuronBlock& b = block_of(in(k, other));
+    auto* place = add ? &b.norm_bias : b.norm_weight.empty() && b.norm_bias.empty() ? &b.norm_weight : nullptr;
+    if (place && place->empty()) {
+      *place = std::move(c);
+      return pass(k, other);
+    }
+  }
+  if (!add) {
+    const Value& x = in(k, other);
+    const std::vector<std::int32_t> neuron = aligned(k, other);
+    NeuronBlock b = behind(k, x, static_cast<std::int64_t>(neuron.size()), parameter ? module_of(*parameter) : "");
+    for (const auto& [name, values] : slots) b.weight_slots[name];
+    for (std::size_t n = 0; n < neuron.size(); ++n) {
+      if (neuron[n] >= 0) {
+        b.add(neuron[n], c[n]);
+        for (const auto& [name, values] : slots) b.weight_slots[name].push_back(values[n]);
+      }
+      b.close_row();
+    }
+    give(k, std::move(b));
+    return;
+  }
+  NeuronBlock* b = nullptr;
+  if (!convolution_bias &&
+      (in(k, other).neuron.size() != c.size() ||
+       (exclusive(k, other) && block_of(in(k, other)).open() && !block_of(in(k, other)).norm.empty()))) {
+    Value wide;
+    wide.neuron = aligned(k, other);
+    b = &give(k, copy_of(k, wide));
+  } else {
+    b = &passed();
+  }
+  if (b->bias.empty()) {
+    b->bias = std::move(c);
+    b->bias_slots = std::move(slots);
+  } else {
+    for (std::size_t n = 0; n < c.size(); ++n) b->bias[n] = b->bias_of(static_cast<std::int64_t>(n)) + c[n];
+    b->biased.clear();
+  }
+}
+
+/// The neurons of an input, broadcast to the value of step k.
+inline std::vector<std::int32_t> TraceReader::aligned(std::size_t k, std::size_t i) {
+  const Shape from = source(k, i).value.shape(), to = steps_[k].value.shape();
+  const std::vector<std::int32_t>& neuron = in(k, i).neuron;
+  if (from == to) return neuron;
+  if (from.rank() != to.rank() || from[0] != 2) refuse(k, "samples do not stay apart");
+  const Tensor number = Tensor::from(with_extent(from, 0, 1), iota_floats(k, from.size() / 2));
+  std::vector<std::int32_t> all;
+  for (const float n : expand(Var(number), with_extent(to, 0, 1)).value().to_vector())
+    all.push_back(neuron[static_cast<std::size_t>(n)]);
+  return all;
+}
+
+/// Layer norm: the neurons of the last extent together.
+inline void TraceReader::norm_of(std::size_t k) {
+  const Step& norm = *values_[k].norm;
+  const auto from = static_cast<std::size_t>(norm.inputs[0]);
+  NeuronBlock* b = nullptr;
+  if (values_[from].block > 0 && readers_[from] == 1 && block_of(values_[from]).open() &&
+      block_of(values_[from]).norm.empty()) {
+    values_[k].block = values_[from].block;
+    values_[k].neuron = values_[from].neuron;
+    b = &block_of(values_[k]);
+  } else {
+    b = &give(k, copy_of(k, values_[from]));
+  }
+  const Shape& s = steps_[k].value.shape();
+  b->norm = "layer";
+  b->norm_eps = static_cast<float>(std::get<double>(attribute(norm, "eps")));
+  for (std::int64_t n = 0; n < b->count(); ++n) b->norm_group.push_back(static_cast<std::int32_t>(n / s[s.rank() - 1]));
+}
+
+/// Batch norm in evaluation: of every channel z ↦ (z − mean)/√(variance + eps)·weight + bias.
+inline void TraceReader::batch_norm(std::size_t k) {
+  const Step& s = steps_[k];
+  NeuronBlock& b = opened_without_norm(k);
+  const std::int64_t each = b.count() / s.value.shape()[1];
+  b.norm = "batch";
+  b.norm_eps = static_cast<float>(std::get<double>(attribute(s, "eps")));
+  for (std::int64_t n = 0; n < b.count(); ++n) {
+    const std::int64_t c = n / each;
+    b.norm_group.push_back(static_cast<std::int32_t>(c));
+    b.norm_weight.push_back(source(k, 1).value.value()(c));
+    b.norm_bias.push_back(source(k, 2).value.value()(c));
+    b.norm_mean.push_back(source(k, 3).value.value()(c));
+    b.norm_variance.push_back(source(k, 4).value.value()(c));
+  }
+}
+/// softmax and log_softmax: neurons that share all places but that of one extent.
+inline void TraceReader::couple(std::size_t k) {
+  const Step& s = steps_[k];
+  const auto dim = integer(s, "dim");
+  if (dim == 0) refuse(k, "it couples samples");
+  NeuronBlock& b = opened_without_norm(k);
+  b.norm = std::string(s.op);
+  std::int64_t behind_dim = 1;
+  for (int d = static_cast<int>(dim) + 1; d < s.value.shape().rank(); ++d) behind_dim *= s.value.shape()[d];
+  const std::int64_t extent = s.value.shape()[static_cast<int>(dim)];
+  for (std::int64_t n = 0; n < b.count(); ++n)
+    b.norm_group.push_back(static_cast<std::int32_t>(n / (extent * behind_dim) * behind_dim + n % behind_dim));
+}
+inline NeuronBlock& TraceReader::opened_without_norm(std::size_t k) {
+  if (exclusive(k, 0) && !block_of(in(k)).norm.empty()) return give(k, copy_of(k, in(k)));
+  return opened(k);
+}
+
+/// Ops that only move values: what they do with numbers, they do with neurons. Numbers of the second sample are
+/// negative, so that mixing is seen.
+inline void TraceReader::move(std::size_t k) {
+  const Step& s = steps_[k];
+  Vars inputs;
+  std::vector<std::int32_t> all{-1};  // neuron of every number, 0: the constant 0
+  for (std::size_t i = 0; i < s.inputs.size(); ++i) {
+    const Shape& shape = source(k, i).value.shape();
+    const auto half = static_cast<std::size_t>(shape.size() / 2);
+    std::vector<float> numbers(2 * half, 0.0f);
+    if (in(k, i).varies) {
+      if (all.size() + half >= 1 << 24) refuse(k, "more than 2^24 values a sample");
+      for (std::size_t n = 0; n < half; ++n) {
+        if (in(k, i).neuron[n] < 0) continue;
+        numbers[n] = static_cast<float>(all.size());
+        numbers[half + n] = -numbers[n];
+        all.push_back(in(k, i).neuron[n]);
+      }
+    } else {
+      source(k, i).value.value().for_each([&](std::int64_t, float x) {
+        if (x != 0) refuse(k, "constants other than 0 among values");
+      });
+      numbers.assign(static_cast<std::size_t>(shape.size()), 0.0f);
+    }
+    inputs.push_back(Tensor::from(shape, numbers));
+  }
+  const Var& x = inputs[0];
+  const auto slice_of = [&] {
+    Slice c;
+    const std::array<const char*, 4> start{"start0", "start1", "start2", "start3"},
+        step{"step0", "step1", "step2", "step3"};
+    for (std::size_t d = 0; d < 4; ++d) c.start[d] = integer(s, start[d]), c.step[d] = integer(s, step[d]);
+    c.shape = s.op == "slice" ? s.value.shape() : x.shape();
+    return c;
+  };
+  Var y;
+  if (s.op == "reshape") {
+    y = reshape(x, s.value.shape());
+  } else if (s.op == "permute") {
+    std::vector<int> dims;
+    for (const Attribute& a : s.attributes) dims.push_back(static_cast<int>(std::get<std::int64_t>(a.value)));
+    y = permute(x, dims);
+  } else if (s.op == "expand") {
+    y = expand(x, s.value.shape());
+  } else if (s.op == "cat") {
+    y = cat(inputs, static_cast<int>(integer(s, "dim")));
+  } else if (s.op == "slice") {
+    y = slice(x, slice_of());
+  } else if (s.op == "place") {
+    y = place(x, s.value.shape(), slice_of());
+  } else if (s.op == "gather") {
+    y = gather(x, std::get<Indices>(attribute(s, "index")), static_cast<int>(integer(s, "dim")));
+  } else {
+    y = x;
+  }
+  const std::vector<float> moved = y.value().to_vector();
+  const std::size_t half = moved.size() / 2;
+  if (y.shape().rank() < 1 || y.shape()[0] != 2) refuse(k, "samples do not stay apart");
+  std::vector<std::int32_t>& neuron = values_[k].neuron;
+  neuron.resize(half);
+  for (std::size_t n = 0; n < half; ++n) {
+    if (moved[n] < 0 || moved[half + n] != -moved[n]) refuse(k, "samples do not stay apart");
+    neuron[n] = all[static_cast<std::size_t>(moved[n])];
+  }
+  if (s.inputs.size() == 1 && in(k).block >= 0 && neuron == in(k).neuron) values_[k].block = in(k).block;
+}
+
+inline void TraceReader::step(std::size_t k) {
+  const Step& s = steps_[k];
+  if (values_[k].norm) return norm_of(k);
+  const auto one_of = [&](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), s.op) != names.end();
+  };
+  if (s.op == "sparse_linear") return linear_map(k);
+  if (s.op == "matmul") {
+    if (s.attributes.size() != 2 || integer(s, "transpose_a") != 0) refuse(k, "it is no linear map of features");
+    if (integer(s, "transpose_b") == 0) refuse(k, "its weight is not [out, in]");
+    return linear_map(k);
+  }
+  if (one_of({"conv2d", "sparse_conv2d"})) return convolution(k);
+  if (one_of({"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"})) return pooling(k);
+  if (s.op == "layered_dag") return dag(k);
+  if (s.op == "sum_to") return sum_of(k);
+  if (s.op == "batch_norm") return batch_norm(k);
+  if (one_of({"softmax", "log_softmax"})) return couple(k);
+  if (one_of({"reshape", "permute", "expand", "cat", "slice", "place", "gather", "identity"})) return move(k);
+  if (one_of({"add", "sub", "mul", "div", "maximum"})) {
+    const bool both = in(k, 0).varies && in(k, 1).varies;
+    if (!both && s.op != "maximum") return constant(k, in(k, 0).varies ? 1 : 0);
+    if (!both || s.op == "mul" || s.op == "div")
+      refuse(k, both ? "a product of two values" : "a greatest with a constant");
+    return combine(k);
+  }
+  if (s.op == "affine") {
+    const auto a = static_cast<float>(std::get<double>(attribute(s, "a"))),
+               c = static_cast<float>(std::get<double>(attribute(s, "b")));
+    const bool normed = exclusive(k, 0) && !block_of(in(k)).norm.empty();
+    NeuronBlock& b = normed ? give(k, copy_of(k, in(k))) : opened(k);
+    for (float& w : b.weight) w *= a;
+    if (b.bias.empty() && c != 0) b.bias.assign(static_cast<std::size_t>(b.count()), 0.0f);
+    for (float& x : b.bias) x = a * x + c;
+    return;
+  }
+  if (one_of({"relu",  "leaky_relu", "clamp",    "hardtanh", "tanh", "sigmoid",  "logsigmoid", "silu",
+              "gelu",  "gelu_tanh",  "softplus", "elu",      "selu", "softsign", "exp",        "log",
+              "log1p", "sqrt",       "pow",      "sin",      "cos",  "abs"})) {
+    NeuronBlock& b = opened(k);
+    b.activation.assign(static_cast<std::size_t>(b.rows()), neurons_.activation(activation_text(s)));
+    return;
+  }
+  refuse(k, "no vertex computes it");
+}
+
+/// x + y, x − y and max(x, y) of two values that depend on the input.
+inline void TraceReader::combine(std::size_t k) {
+  const Step& s = steps_[k];
+  const auto whole = [&](std::size_t i) {
+    return s.op != "maximum" && exclusive(k, i) && !block_of(in(k, i)).maximum &&
+           source(k, i).value.shape() == s.value.shape();
+  };
+  if (s.op == "add" && whole(0) && whole(1) && in(k, 0).block != in(k, 1).block) {
+    NeuronBlock& b = block_of(in(k, 0));
+    const bool later = in(k, 1).block > in(k, 0).block;  // sums stand where their last branch was made
+    NeuronBlock& kept = later ? block_of(in(k, 1)) : b;
+    NeuronBlock& gone = later ? b : block_of(in(k, 1));
+    NeuronBlock sum = sum_branches(b, block_of(in(k, 1)));
+    sum.first = kept.first;
+    sum.name = kept.name;
+    if (sum.norm.empty() && !block_of(in(k, 1)).norm.empty()) {
+      // The norm is of the first branch: x + N(y) is N(y) + x.
+      sum = sum_branches(block_of(in(k, 1)), b);
+      sum.first = kept.first;
+      sum.name = kept.name;
+    } else if (!sum.norm.empty() && !block_of(in(k, 1)).norm.empty()) {
+      give(k, sum_of_two(k));
+      return;
+    }
+    gone.dead = true;
+    kept = std::move(sum);
+    return pass(k, later ? 1 : 0);
+  }
+  if (s.op == "add" && (whole(0) || whole(1))) {
+    const std::size_t mine = whole(0) ? 0 : 1;
+    NeuronBlock passed = copy_of_list(k, aligned(k, 1 - mine), in(k, 1 - mine));
+    NeuronBlock& b = block_of(in(k, mine));
+    NeuronBlock sum = sum_branches(b, passed);
+    b = std::move(sum);
+    return pass(k, mine);
+  }
+  if (s.op == "maximum" && exclusive(k, 0) && source(k, 0).value.shape() == s.value.shape()) {
+    NeuronBlock& b = block_of(in(k, 0));
+    if (b.maximum && b.activation.empty() && b.bias.empty()) {  // max(max(x, y), z)
+      const NeuronBlock more = copy_of_list(k, aligned(k, 1), in(k, 1));
+      NeuronBlock all;
+      for (std::int64_t n = 0; n < b.count(); ++n) {
+        copy_edges(all, b, n);
+        copy_edges(all, more, n);
+        all.close_row();
+        b.layer[n] = std::max(b.layer[n], more.layer[n]);
+      }
+      b.edge_start = std::move(all.edge_start);
+      b.source = std::move(all.source);
+      b.weight = std::move(all.weight);
+      return pass(k);
+    }
+  }
+  NeuronBlock b = sum_of_two(k);
+  b.maximum = s.op == "maximum";
+  give(k, std::move(b));
+}
+inline NeuronBlock TraceReader::copy_of_list(std::size_t k, const std::vector<std::int32_t>& neuron, const Value& x) {
+  NeuronBlock b = behind(k, x, static_cast<std::int64_t>(neuron.size()));
+  for (const std::int32_t n : neuron) {
+    if (n >= 0) b.add(n, 1);
+    b.close_row();
+  }
+  return b;
+}
+inline NeuronBlock TraceReader::sum_of_two(std::size_t k) {
+  const std::vector<std::int32_t> a = aligned(k, 0), c = aligned(k, 1);
+  NeuronBlock b = behind(k, in(k, 0), static_cast<std::int64_t>(a.size()));
+  const std::int32_t layer = std::max(layer_behind(in(k, 0)), layer_behind(in(k, 1)));
+  b.layer.assign(a.size(), layer);
+  for (std::size_t n = 0; n < a.size(); ++n) {
+    if (a[n] >= 0) b.add(a[n], 1);
+    if (c[n] >= 0) b.add(c[n], steps_[k].op == "sub" ? -1.0f : 1.0f);
+    b.close_row();
+  }
+  return b;
+}
+
+/// The outputs: neurons of their own, in ascending order.
+inline void TraceReader::end() {
+  const std::size_t last = steps_.size() - 1;
+  const std::int64_t inputs = neurons_.blocks[0].count();
+  bool plain = true;
+  std::int32_t before = -1;
+  for (const std::int32_t n : values_[last].neuron) {
+    plain &= n >= inputs && n > before;
+    before = n;
+  }
+  if (plain) plain = in_one_order(values_[last].neuron);
+  if (!plain) {
+    Value x = values_[last];
+    NeuronBlock b = copy_of(last, x);
+    b.name = b.operation = "output";
+    give(last, std::move(b));
+  }
+  neurons_.outputs = values_[last].neuron;
+}
+/// True if the layers of ascending neurons ascend too: so the graph keeps their order.
+inline bool TraceReader::in_one_order(const std::vector<std::int32_t>& neuron) const {
+  std::int32_t layer = 0;
+  for (const std::int32_t n : neuron) {
+    if (layer_of(n) < layer) return false;
+    layer = layer_of(n);
+  }
+  return true;
+}
+
+/// The trace of an evaluation-mode copy of the model, read as neurons.
+template <class M>
+Neurons neurons_of(const M& model, const Shape& example, const ExtractOptions& options) {
+  check(example.rank() >= 1, "to_graph: the input needs a batch and features (", example, ")");
+  M copy = model;
+  set_training(copy, false);
+  no_grad guard;
+  const std::vector<Step> steps = trace(std::as_const(copy), Tensor::zeros(with_extent(example, 0, 2)));
+  TracedParams params;
+  each_param(std::as_const(copy), [&](const Param& p) { params[p.var().node().get()].param = &p; });
+  each<MaskedLinearLayer>(std::as_const(copy), [&](const MaskedLinearLayer& layer) {
+    params[layer.weight.var().node().get()].masked = true;
+  });
+  return TraceReader(steps, params, options).read();
+}
+
+}  // namespace deepstruct::detail
