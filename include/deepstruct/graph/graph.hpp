@@ -94,10 +94,10 @@ class Graph {
   /// Many edges at once, O(vertices + edges); nothing changes if one of them is outside the graph.
   void add_edges(std::vector<Edge> more) {
     const auto n = static_cast<std::uint32_t>(vertex_count());
-    for (Edge& e : more) {
+    for (const Edge& e : more)
       if (static_cast<std::uint32_t>(e.source) >= n || static_cast<std::uint32_t>(e.target) >= n) check_edge(e);
-      e = oriented(e);
-    }
+    if (!directed_)
+      for (Edge& e : more) e = oriented(e);
     check_more(static_cast<std::int64_t>(more.size()));
     lookup_.clear();
     if (edges_.empty())
@@ -180,12 +180,12 @@ class Graph {
   /// Of edges that come repeatedly the first stays. Edges by ascending target and source, as networks have them, are
   /// seen to be different in one pass.
   void merge_repeated() {
-    const auto before = [](const Edge& a, const Edge& b) {
-      return a.target < b.target || (a.target == b.target && a.source < b.source);
+    const auto number = [](const Edge& e) {
+      return static_cast<std::uint64_t>(e.target) << 32 | static_cast<std::uint32_t>(e.source);
     };
-    if (std::adjacent_find(edges_.begin(), edges_.end(), [&](const Edge& a, const Edge& b) { return !before(a, b); }) ==
-        edges_.end())
-      return;
+    std::size_t ascending = 1;
+    while (ascending < edges_.size() && number(edges_[ascending - 1]) < number(edges_[ascending])) ++ascending;
+    if (ascending >= edges_.size()) return;
     const std::vector<std::int32_t> place = by_source();
     std::vector<std::int32_t> first(static_cast<std::size_t>(vertex_count()), -1);
     std::vector<char> repeated;

@@ -17,6 +17,8 @@ struct ExtractOptions {
   /// is ignored, as Python deepstruct does (which overwrites the mask); needs full storage to bring weights back.
   std::optional<float> masked_threshold = std::nullopt;
   bool recompute_masks = false;
+  /// Carry the weights of edges; without, it is the structure that comes out.
+  bool weights = true;
   /// Carry what optimizers remember of every weight and bias.
   bool slots = true;
   /// Carry the place of every edge in its sum, which readers of files need: in memory edges are in that order.

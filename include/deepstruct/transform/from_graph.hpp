@@ -499,7 +499,8 @@ class GraphReader {
 
 /// to_graph of a network from a graph: its vertices keep the names of what they came from.
 inline LayeredGraph to_graph(const GraphNetwork& network, const Shape& example, const ExtractOptions& options = {}) {
-  LayeredGraph g = detail::neuron_graph(detail::neurons_of(network, example, options), options.positions);
+  LayeredGraph g =
+      detail::neuron_graph(detail::neurons_of(network, example, options), options.weights, options.positions);
   for (const GraphPart& part : network.layers)
     for (std::int32_t v = part.shape->first; v < part.shape->end; ++v) {
       const auto k = static_cast<std::size_t>(v - part.shape->first);

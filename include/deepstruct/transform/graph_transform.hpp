@@ -14,7 +14,7 @@ namespace deepstruct {
 /// form as neurons (it multiplies values, or mixes samples) and names it and its place.
 template <class M>
 LayeredGraph to_graph(const M& model, const Shape& example, const ExtractOptions& options = {}) {
-  return detail::neuron_graph(detail::neurons_of(model, example, options), options.positions);
+  return detail::neuron_graph(detail::neurons_of(model, example, options), options.weights, options.positions);
 }
 /// The same of a model that knows its number of inputs and flattens them: one that begins with `layer_first`, or a
 /// GraphNetwork.
@@ -26,14 +26,16 @@ LayeredGraph to_graph(const M& model) {
     return to_graph(model, Shape{1, model.inputs()});
 }
 
-/// to_graph as an object, as in Python deepstruct: GraphTransform({1, 28, 28}).transform(model).
+/// The structure of a network as a graph, as in Python deepstruct: GraphTransform({1, 28, 28}).transform(model).
 ///
-/// Other than there the batch does not multiply vertices, masks are read and never overwritten, skip layers, pooling
-/// and kernels of any shape have their edges, and a linear layer alone is a graph too.
+/// It is to_graph without weights, unless the options ask for them. Other than in the original the batch does not
+/// multiply vertices, masks are read and never overwritten, skip layers, pooling and kernels of any shape have their
+/// edges, and a linear layer alone is a graph too.
 class GraphTransform {
  public:
   /// The shape of an input with its batch, and which weights are edges.
-  explicit GraphTransform(const Shape& example, ExtractOptions options = {.slots = false, .positions = false})
+  explicit GraphTransform(const Shape& example,
+                          ExtractOptions options = {.weights = false, .slots = false, .positions = false})
       : example_(example), options_(options) {}
   GraphTransform(std::initializer_list<std::int64_t> example) : GraphTransform(Shape(example)) {}
 

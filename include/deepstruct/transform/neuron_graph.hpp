@@ -82,7 +82,7 @@ class BranchAttributes {
 };
 
 /// The graph of all living neurons, layer by layer.
-inline LayeredGraph neuron_graph(Neurons neurons, bool positions = true) {
+inline LayeredGraph neuron_graph(Neurons neurons, bool weights = true, bool positions = true) {
   add_relays(neurons);
   const auto all = static_cast<std::size_t>(neurons.count);
   // Neurons in order of their layers, and as they were made within them.
@@ -113,7 +113,7 @@ inline LayeredGraph neuron_graph(Neurons neurons, bool positions = true) {
   check(most < static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "to_graph: too many edges (", most,
         ")");
   std::vector<Edge> edges(most);
-  std::vector<float> weight(most);
+  std::vector<float> weight(weights ? most : 0);
   std::vector<std::int64_t> position(positions ? most : 0), branch(branches ? most : 0);
   for (auto& [name, values] : slots) values.resize(most);
   std::int32_t at = 0;
@@ -140,8 +140,9 @@ inline LayeredGraph neuron_graph(Neurons neurons, bool positions = true) {
             edges[at] = {from, to};
           }
           if (ascends) {
-            std::copy(b.weight.begin() + b.edge_start[r], b.weight.begin() + b.edge_start[r + 1],
-                      weight.begin() + row_begin);
+            if (weights)
+              std::copy(b.weight.begin() + b.edge_start[r], b.weight.begin() + b.edge_start[r + 1],
+                        weight.begin() + row_begin);
             if (positions) std::iota(position.begin() + row_begin, position.begin() + at, 0);
             for (const auto& [values, from] : moved)
               std::copy(from->begin() + b.edge_start[r], from->begin() + b.edge_start[r + 1],
@@ -153,12 +154,12 @@ inline LayeredGraph neuron_graph(Neurons neurons, bool positions = true) {
         for (std::int32_t e = b.edge_start[r]; e < b.edge_start[r + 1]; ++e) {
           std::int32_t& known = edge_of[b.source[e]];
           if (known >= begin) {
-            if (!b.maximum) weight[known] += b.weight[e];
+            if (weights && !b.maximum) weight[known] += b.weight[e];
             continue;
           }
           known = at;
           edges[at] = {vertex[b.source[e]], to};
-          weight[at] = b.weight[e];
+          if (weights) weight[at] = b.weight[e];
           if (positions) position[at] = at - row_begin;
           if (branches) branch[at] = r - b.row_of(k);
           for (const auto& [values, from] : moved) (*values)[at] = (*from)[e];
@@ -168,15 +169,14 @@ inline LayeredGraph neuron_graph(Neurons neurons, bool positions = true) {
     }
   }
   edges.resize(static_cast<std::size_t>(at));
-  weight.resize(edges.size());
+  if (weights) weight.resize(edges.size());
   if (positions) position.resize(edges.size());
   if (branches) branch.resize(edges.size());
   for (auto& [name, values] : slots) values.resize(edges.size());
   Graph g(static_cast<std::int64_t>(layer.size()), std::move(edges), true);
-  check(g.edge_count() == static_cast<std::int64_t>(weight.size()), "to_graph: edges repeat (", g.edge_count(), " of ",
-        weight.size(), ")");
+  check(g.edge_count() == at, "to_graph: edges repeat (", g.edge_count(), " of ", at, ")");
   AttributeTable& on_edges = g.edge_attributes();
-  on_edges.set_column("weight", std::move(weight));
+  if (weights) on_edges.set_column("weight", std::move(weight));
   if (positions) on_edges.set_column("position", std::move(position));
   if (branches) on_edges.set_column("branch", std::move(branch));
   for (auto& [name, values] : slots) on_edges.set_column("weight." + name, std::move(values));

@@ -53,11 +53,11 @@ struct NeuronBlock {
   bool maximum = false;                     // the greatest instead of the sum
   std::vector<std::int32_t> row_start;      // branches of every neuron: [count + 1]; empty: one each
   std::vector<std::int32_t> edge_start{0};  // edges of every branch: [branches + 1]
-  std::vector<std::int32_t> source;         // of every edge, a neuron
-  std::vector<float> weight;
-  std::vector<float> bias;               // of every branch; empty: none
-  std::vector<char> biased;              // which branches have one, where not all do
-  std::vector<std::uint8_t> activation;  // of every branch, a number of Neurons::activations; empty: none
+  pool_vector<std::int32_t> source;         // of every edge, a neuron
+  pool_vector<float> weight;                // of every edge; empty: nobody asks
+  std::vector<float> bias;                  // of every branch; empty: none
+  std::vector<char> biased;                 // which branches have one, where not all do
+  std::vector<std::uint8_t> activation;     // of every branch, a number of Neurons::activations; empty: none
   std::map<std::string, std::vector<float>> weight_slots, bias_slots;  // what optimizers remember
   std::string norm;                                                    // of the first branch
   float norm_eps = 0;
@@ -70,6 +70,7 @@ struct NeuronBlock {
   bool single() const { return row_start.empty(); }
   std::int64_t row_of(std::int64_t k) const { return single() ? k : row_start[k]; }
   bool has_bias(std::int64_t row) const { return !bias.empty() && (biased.empty() || biased[row]); }
+  float weight_of(std::int32_t edge) const { return weight.empty() ? 1 : weight[edge]; }
   float bias_of(std::int64_t row) const { return has_bias(row) ? bias[row] : 0; }
   /// Ends a branch.
   void close_row() { edge_start.push_back(static_cast<std::int32_t>(source.size())); }
@@ -119,7 +120,7 @@ struct Neurons {
 /// A branch of `from` behind the last one of `to`, without closing it; slots that `to` has and `from` lacks are 0.
 inline void copy_edges(NeuronBlock& to, const NeuronBlock& from, std::int64_t row) {
   for (std::int32_t e = from.edge_start[row]; e < from.edge_start[row + 1]; ++e) {
-    to.add(from.source[e], from.weight[e]);
+    to.add(from.source[e], from.weight_of(e));
     for (auto& [name, values] : to.weight_slots) {
       const auto found = from.weight_slots.find(name);
       values.push_back(found == from.weight_slots.end() ? 0 : found->second[e]);
