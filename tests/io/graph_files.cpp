@@ -434,6 +434,11 @@ TEST_CASE("GraphML: what is no GraphML or no simple graph is refused") {
   test::require_error([&] { read_graphml(graphml_of(many, node_key("int")), {.max_bytes = 8999}); },
                       {"read_graphml: the attributes take more", "9000 > 8999"});
   REQUIRE(read_graphml(graphml_of(many, node_key("int")), {.max_bytes = 9000}).vertex_count() == 1000);
+  const std::string text =
+      "<key id=\"t\" for=\"node\" attr.name=\"t\"><default>" + std::string(1000, 'x') + "</default></key>";
+  test::require_error([&] { read_graphml(graphml_of(many, text), {.max_bytes = 1'000'000}); },
+                      {"read_graphml: the attributes take more"});
+  REQUIRE(read_graphml(graphml_of(many, text)).vertex_attributes().get<std::string>("t", 999)->size() == 1000);
 }
 
 TEST_CASE("GraphML: nesting does not use the stack") {

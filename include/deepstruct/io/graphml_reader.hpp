@@ -241,7 +241,7 @@ class GraphmlReader {
     const auto add = [&](AttributeTable& attributes, const GraphmlColumns& columns, std::uint64_t places) {
       for (const GraphmlColumn& c : columns)
         with_graphml_type(c.type, [&]<class T>(std::type_identity<T>) {
-          bytes += places * (sizeof(T) + 1);
+          bytes += places * (sizeof(T) + 1 + (std::is_same_v<T, std::string> && c.fallback ? c.fallback->size() : 0));
           attributes.set_column<T>(c.name, {});
         });
     };

@@ -35,7 +35,7 @@ inline std::vector<std::byte> gunzip(std::span<const std::byte> bytes, const Rea
     Stream(const Stream&) = delete;
     ~Stream() { inflateEnd(this); }
   } stream;
-  std::vector<std::byte> out, chunk(std::size_t{1} << 18);
+  std::vector<std::byte> out, chunk(std::size_t{1} << 16);
   std::size_t used = 0;
   for (;;) {
     const std::size_t give = std::min<std::size_t>(bytes.size() - used, std::numeric_limits<uInt>::max());
