@@ -3,6 +3,7 @@
 
 #include "../ops/linear.hpp"
 #include "init.hpp"
+#include "keep.hpp"
 #include "module.hpp"
 
 namespace deepstruct {
@@ -23,6 +24,15 @@ struct Linear {
   Linear(std::int64_t in, std::int64_t out, Rng& rng = default_rng()) : Linear(in, out, Options{}, rng) {}
 
   Var operator()(const Var& x) const { return linear(x, weight, bias ? bias->var() : Var()); }
+
+  /// The layer cut down to some of its outputs and inputs, both ascending; values move with gradients and slots.
+  void keep(std::span<const std::int32_t> outputs, std::span<const std::int32_t> inputs) {
+    detail::check_units("Linear::keep", outputs, weight.shape()[0]);
+    detail::check_units("Linear::keep", inputs, weight.shape()[1]);
+    deepstruct::keep(weight, 0, outputs);
+    deepstruct::keep(weight, 1, inputs);
+    if (bias) deepstruct::keep(*bias, 0, outputs);
+  }
   static auto fields(auto& m) { return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}}; }
 };
 

@@ -242,6 +242,52 @@ class MaskedLinearLayer {
     convert(m, storage::full);
   }
 
+  /// The layer cut down to some of its outputs and inputs, both ascending: values, gradients, slots, mask and saliency
+  /// move together. O(edges), in full storage O(weights).
+  void keep(std::span<const std::int32_t> outputs, std::span<const std::int32_t> inputs) {
+    detail::check_units("MaskedLinearLayer::keep", outputs, out_);
+    detail::check_units("MaskedLinearLayer::keep", inputs, in_);
+    if (static_cast<std::int64_t>(outputs.size()) == out_ && static_cast<std::int64_t>(inputs.size()) == in_) return;
+    if (packed()) {
+      const detail::MaskPart part = detail::part_of(std::get<Mask>(mask_), outputs, inputs);
+      return rewire(part.mask, part.edge, outputs);
+    }
+    const auto cut = [&](Tensor& t) { t = detail::pick(detail::pick(t, 0, outputs), 1, inputs); };
+    deepstruct::keep(weight, 0, outputs);
+    deepstruct::keep(weight, 1, inputs);
+    if (bias) deepstruct::keep(*bias, 0, outputs);
+    if (saliency_) cut(*saliency_);
+    if (Tensor* soft = std::get_if<Tensor>(&mask_)) cut(*soft);
+    if (Mask* hard = std::get_if<Mask>(&mask_)) mask_ = detail::part_of(Mask(*hard), outputs, inputs).mask;
+    if (Param* alpha = std::get_if<Param>(&mask_)) {
+      deepstruct::keep(*alpha, 0, outputs);
+      deepstruct::keep(*alpha, 1, inputs);
+    }
+    resize();
+  }
+  /// Packed storage: other edges between other units. Edge e of the mask is edge[e] of before, row r was row[r]; −1
+  /// where it is new, which starts at 0 with zero moments. Throws, before anything changes, on full storage and unless
+  /// there is one entry per edge and row.
+  void rewire(const Mask& next, std::span<const std::int32_t> edge, std::span<const std::int32_t> row) {
+    check(packed(), "rewire: needs packed storage (full)");
+    check(static_cast<std::int64_t>(edge.size()) == next.nnz() && static_cast<std::int64_t>(row.size()) == next.rows(),
+          "rewire: needs an entry per edge and row (", edge.size(), " for ", next.nnz(), " edges, ", row.size(),
+          " for ", next.rows(), " rows)");
+    for (const std::int32_t r : row)
+      check(r >= -1 && r < out_, "rewire: row outside the layer (", r, " of ", out_, ")");
+    remap(weight, edge);
+    if (bias) remap(*bias, row);
+    if (saliency_) {
+      Param moved(*std::move(saliency_));
+      remap(moved, edge);
+      saliency_ = moved.value();
+    }
+    mask_ = next;
+    out_ = next.rows();
+    in_ = next.cols();
+    resize();
+  }
+
   static auto fields(auto& m) {
     return std::tuple{Field{"weight", m.weight}, Field{"bias", m.bias}, Field{"_mask", m.mask_}};
   }
@@ -294,6 +340,15 @@ class MaskedLinearLayer {
     saliency_.reset();
     refresh_live();
   }
+  /// What follows from new extents.
+  void resize() {
+    if (!packed()) {
+      out_ = weight.shape()[0];
+      in_ = weight.shape()[1];
+    }
+    layer_input_.reset();
+    refresh_live();
+  }
   void refresh_live() {
     if (!packed() && options_.freeze_masked && !learnable()) weight.set_live(mask());
   }
@@ -304,6 +359,28 @@ class MaskedLinearLayer {
   std::optional<Tensor> saliency_;
   mutable std::optional<Tensor> layer_input_;
 };
+
+/// A layer of which only the edges of a mask exist: MaskedLinearLayer, MaskedConv2d.
+template <class L>
+concept MaskedLayer = requires(L layer, const Mask& mask, Tensor t) {
+  layer.weight;
+  layer.mask();
+  layer.set_mask(mask);
+  layer.set_saliency(t);
+  layer.apply_mask();
+};
+/// Calls f(layer) or f(dotted name, layer) for every masked layer of any kind, at any depth.
+template <class M, class F>
+void each_masked(M& model, F&& f) {
+  walk(model, [&](const Path& path, auto& part) {
+    if constexpr (MaskedLayer<std::remove_const_t<std::remove_reference_t<decltype(part)>>>) {
+      if constexpr (std::is_invocable_v<F&, const std::string&, decltype(part)>)
+        f(path.str(), part);
+      else
+        f(part);
+    }
+  });
+}
 
 /// A copy of the model with every masked layer in packed storage: pruned weights are gone from memory, file and time.
 /// Parts that pack in a way of their own (MaskedDeepDAN) do.
@@ -325,18 +402,18 @@ M unpack(M model) {
 /// apply_mask() of every masked layer.
 template <class M>
 void apply_mask(M& model) {
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.apply_mask(); });
+  each_masked(model, [](auto& layer) { layer.apply_mask(); });
 }
 /// recompute_mask(theta) of every masked layer.
 template <class M>
 void recompute_mask(M& model, float theta = 0.0001f) {
-  each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.recompute_mask(theta); });
+  each_masked(model, [&](auto& layer) { layer.recompute_mask(theta); });
 }
 /// reset_parameters of every masked layer; parts that draw initial values in a way of their own (MaskedDeepDAN) do so
 /// then.
 template <class M>
 void reset_parameters(M& model, Rng& rng = default_rng(), bool keep_mask = false) {
-  each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) { layer.reset_parameters(rng, keep_mask); });
+  each_masked(model, [&](auto& layer) { layer.reset_parameters(rng, keep_mask); });
   walk(model, [&](const Path&, auto& part) {
     if constexpr (requires { part.draw_initial_values(rng); }) part.draw_initial_values(rng);
   });

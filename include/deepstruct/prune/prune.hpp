@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -52,15 +53,17 @@ struct PruneReport {
 template <class M>
 std::int64_t get_network_weight_count(const M& model) {
   std::int64_t n = 0;
-  each<MaskedLinearLayer>(model, [&](const MaskedLinearLayer& layer) { n += layer.mask().nnz(); });
+  each_masked(model, [&](const auto& layer) { n += layer.mask().nnz(); });
   return n;
 }
 
 /// Switches every connection on again. Full storage brings remembered weights back; packed ones come back as 0.
 template <class M>
 void reset_pruned_network(M& model) {
-  each<MaskedLinearLayer>(
-      model, [](MaskedLinearLayer& layer) { layer.set_mask(Mask::ones(layer.out_features(), layer.in_features())); });
+  each_masked(model, [](auto& layer) {
+    const Mask now = layer.mask();
+    layer.set_mask(Mask::ones(now.rows(), now.cols()));
+  });
 }
 
 namespace detail {
@@ -68,7 +71,7 @@ namespace detail {
 /// A masked layer with the saliencies of its edges, in edge order.
 struct PruneLayer {
   std::string name;
-  MaskedLinearLayer* layer;
+  std::function<void(const Mask&)> set_mask;
   Mask mask;
   Tensor saliency;  // [nnz]
 
@@ -78,11 +81,11 @@ struct PruneLayer {
 template <class M>
 std::vector<PruneLayer> prune_layers(M& model, const char* op) {
   std::vector<PruneLayer> layers;
-  each<MaskedLinearLayer>(model, [&](const std::string& name, MaskedLinearLayer& layer) {
+  each_masked(model, [&](const std::string& name, auto& layer) {
     no_grad guard;
     const Mask mask = layer.mask();
-    Tensor s = layer.packed() ? layer.saliency() : pick_edges(layer.saliency(), mask).value();
-    PruneLayer l{name, &layer, mask, std::move(s)};
+    Tensor s = layer.packed() ? layer.saliency() : pick_edges(layer.saliency().with_shape(mask.shape()), mask).value();
+    PruneLayer l{name, [&layer](const Mask& m) { layer.set_mask(m); }, mask, std::move(s)};
     std::atomic<bool> nan = false;
     parallel_blocks(l.saliency.size(), 1 << 17, [&](std::int64_t first, std::int64_t last) {
       bool found = false;
@@ -152,7 +155,7 @@ inline void prune_group(std::span<PruneLayer> group, const Budget& budget, const
       });
     }
     report.layers.push_back({l.name, n, after[k]->nnz()});
-    if (after[k]->nnz() != n) l.layer->set_mask(*after[k]);
+    if (after[k]->nnz() != n) l.set_mask(*after[k]);
   }
 }
 
@@ -164,7 +167,7 @@ inline void check_prune_options(const char* op, const PruneOptions& options) {
 template <class M, class Set, class Prune>
 PruneReport set_and_prune(M& model, Set&& set, Prune&& prune) {
   std::vector<std::optional<Tensor>> before;
-  each<MaskedLinearLayer>(model, [&](const MaskedLinearLayer& layer) {
+  each_masked(model, [&](const auto& layer) {
     before.push_back(layer.has_saliency() ? std::optional(layer.saliency()) : std::nullopt);
   });
   try {
@@ -172,7 +175,7 @@ PruneReport set_and_prune(M& model, Set&& set, Prune&& prune) {
     return prune(model);
   } catch (...) {
     auto was = before.begin();
-    each<MaskedLinearLayer>(model, [&](MaskedLinearLayer& layer) {
+    each_masked(model, [&](auto& layer) {
       layer.clear_saliency();
       if (*was) layer.set_saliency(**was);
       ++was;

@@ -8,14 +8,13 @@ namespace deepstruct {
 /// Saliency |w| everywhere again, which is what a layer has unless something else was set.
 template <class M>
 void set_magnitude_saliency(M& model) {
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) { layer.clear_saliency(); });
+  each_masked(model, [](auto& layer) { layer.clear_saliency(); });
 }
 
 /// Uniform random saliency in [0, 1].
 template <class M>
 void set_random_saliency(M& model, Rng& rng = default_rng()) {
-  each<MaskedLinearLayer>(
-      model, [&](MaskedLinearLayer& layer) { layer.set_saliency(Tensor::uniform(layer.weight.shape(), 0, 1, rng)); });
+  each_masked(model, [&](auto& layer) { layer.set_saliency(Tensor::uniform(layer.weight.shape(), 0, 1, rng)); });
 }
 
 /// Saliency |w| / std(w), the (unbiased) standard deviation over all stored weights of the layer, so that layers of
@@ -23,7 +22,7 @@ void set_random_saliency(M& model, Rng& rng = default_rng()) {
 template <class M>
 void set_distributed_saliency(M& model) {
   no_grad guard;
-  each<MaskedLinearLayer>(model, [](MaskedLinearLayer& layer) {
+  each_masked(model, [](auto& layer) {
     const Var magnitude = abs(Var(layer.weight.value()));
     const float deviation = layer.weight.size() > 1 ? std(Var(layer.weight.value())).item() : 0.0f;
     layer.set_saliency(deviation > 0 ? (magnitude / deviation).value() : magnitude.value());

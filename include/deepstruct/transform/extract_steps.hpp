@@ -378,9 +378,7 @@ Neurons neurons_of(const M& model, const Shape& example, const ExtractOptions& o
   const std::vector<Step> steps = trace(std::as_const(copy), Tensor::zeros(with_extent(example, 0, 2)));
   TracedParams params;
   each_param(std::as_const(copy), [&](const Param& p) { params[p.var().node().get()].param = &p; });
-  each<MaskedLinearLayer>(std::as_const(copy), [&](const MaskedLinearLayer& layer) {
-    params[layer.weight.var().node().get()].masked = true;
-  });
+  each_masked(std::as_const(copy), [&](const auto& layer) { params[layer.weight.var().node().get()].masked = true; });
   return TraceReader(steps, params, options).read();
 }
 
