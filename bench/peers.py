@@ -20,6 +20,7 @@ try:
     import deepstruct.graph
     import deepstruct.pruning
     import deepstruct.sparse
+    import deepstruct.transform
     import networkx
 except ImportError:
     deepstruct = None
@@ -311,6 +312,23 @@ def dans(folder, threads):
     return rows
 
 
+def extract(threads):
+    """GraphTransform of the original over a feed-forward network, a fresh one each time: it replaces every forward."""
+    times = []
+    for _ in range(3):
+        model = deepstruct.sparse.MaskedDeepFFN(784, 10, [300, 300])
+        transform = deepstruct.transform.GraphTransform(torch.randn(1, 784))
+        begin = time.perf_counter()
+        graph = transform.transform(model)
+        times.append((time.perf_counter() - begin) * 1e6)
+    if len(graph.nodes) != 1394:
+        sys.exit(f"peers: the original found {len(graph.nodes)} vertices")
+    median = statistics.median(times)
+    return [{"case": "extract", "model": "784-300-300-10", "batch": 1, "density": 1, "threads": threads,
+             "peer": "deepstruct_python", "peer_version": torch.__version__, "peer_us": median,
+             "peer_spread_us": statistics.median(abs(t - median) for t in times)}]
+
+
 def blas():
     """The BLAS library this process really loaded."""
     with open("/proc/self/maps") as maps:
@@ -327,6 +345,7 @@ def main():
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--conv", action="store_true")
     parser.add_argument("--dan", metavar="DIR", type=pathlib.Path)
+    parser.add_argument("--extract", action="store_true")
     parser.add_argument("--model", default="784-300-100-10,784-1000-1000-10")
     parser.add_argument("--density", default="1,0.5,0.1,0.05,0.01")
     parser.add_argument("--threads", type=int, default=1)
@@ -348,6 +367,8 @@ def main():
         rows += convolutions(densities, args.threads)
     if args.dan and deepstruct is not None:
         rows += dans(args.dan, args.threads)
+    if args.extract and deepstruct is not None:
+        rows += extract(args.threads)
     print(f"PyTorch {torch.__version__}, BLAS {blas()}, deepstruct {'installed' if deepstruct else 'not installed'}")
     if args.json:
         pathlib.Path(args.json).write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

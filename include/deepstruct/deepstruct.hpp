@@ -13,8 +13,11 @@
 
 #include "ops/loss.hpp"
 
+#include "nn/batch_norm.hpp"
+#include "nn/conv.hpp"
 #include "nn/layers.hpp"
 #include "nn/masked_linear.hpp"
+#include "nn/pool.hpp"
 
 #include "train/loop.hpp"
 #include "train/schedule.hpp"

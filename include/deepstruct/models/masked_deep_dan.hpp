@@ -2,7 +2,8 @@
 #pragma once
 
 #include "../nn/layers.hpp"
-#include "dan_layers.hpp"
+#include "dan_keep.hpp"
+#include "dan_storage.hpp"
 
 namespace deepstruct {
 
@@ -74,6 +75,8 @@ class MaskedDeepDAN {
     check(layer >= 0 && layer < num_layers(), "MaskedDeepDAN: no such layer (", layer, " of ", num_layers(), ")");
     return layers_->first[layer + 1] - layers_->first[layer];
   }
+  /// Layers that the structure connects, every layer with the one before it too: by target, then source.
+  std::vector<detail::LayerPair> connections() const { return layers_->pairs(); }
   /// What layered_dag knows of the network.
   const std::shared_ptr<const DagWiring>& wiring() const { return layers_->wiring; }
 
@@ -150,7 +153,7 @@ class MaskedDeepDAN {
     if (layers_hidden || options_.use_layer_norm) return;
     std::vector<MaskedLinearLayer> all;
     for (const Pair& p : layers_->pairs()) all.push_back(*layer_of(p));
-    join(all);
+    layers_hidden = detail::joined(*layers_, all);
     layers_main_hidden.clear();
     layers_skip_hidden.clear();
   }
@@ -161,6 +164,67 @@ class MaskedDeepDAN {
     options_.store = storage::full;
     if (layers_hidden) part(storage::full, nullptr);
     for (MaskedLinearLayer* layer : masked_layers()) layer->unpack();
+  }
+
+  /// Adds to the bias of every branch.   by [branches]
+  void shift_biases(std::span<const double> by) {
+    check(static_cast<std::int64_t>(by.size()) == wiring()->rows(), "shift_biases: needs a number per branch (",
+          by.size(), " for ", wiring()->rows(), ")");
+    if (layers_hidden) return detail::add_to_bias(*layers_hidden, by);
+    const std::vector<Pair> pairs = layers_->pairs();
+    layers_->for_each_branch([&](std::size_t number, std::int64_t r, std::int32_t branch) {
+      if (by[branch] == 0) return;
+      float& b = const_cast<MaskedLinearLayer*>(layer_of(pairs[number]))->bias->mutable_value()(r);
+      b = static_cast<float>(double{b} + by[branch]);
+    });
+  }
+  /// The network of some of its vertices, which ascend; edges of others vanish, what stays moves with its slots. Layers
+  /// that are empty close up, and pairs of layers without an edge go, unless they are main connections: what their
+  /// branches still gave, Σ relu(b), goes into the biases of those that read it. Where layers are kept apart and a
+  /// layer cannot close up (with layer norm, or in full storage without a connection across it), its first vertex
+  /// stays. Returns the vertices that stay. O(V + E). Throws if vertices stay, but none that feeds the output.
+  std::vector<std::int32_t> keep(std::span<const std::int32_t> vertices) {
+    detail::check_units("MaskedDeepDAN::keep", vertices, wiring()->vertices);
+    const auto cut = cut_to(vertices);
+    check(vertices.empty() || !cut.layers->wiring->output.empty(),
+          "MaskedDeepDAN::keep: a vertex that feeds the output must stay (0 of ", wiring()->output.size(), ")");
+    if (cut.nothing(*layers_)) return cut.vertices;
+    move_constants(cut);
+    const auto old = layers_;
+    if (layers_hidden) {
+      detail::keep_branches(*layers_hidden, *old, cut);
+    } else {
+      std::vector<MaskedLinearLayer> main, skip;
+      const std::vector<Pair> pairs = old->pairs(), next = cut.layers->pairs();
+      for (std::size_t k = 0; k < next.size(); ++k) {
+        auto& layer = const_cast<MaskedLinearLayer&>(*layer_of(pairs[cut.origin[k]]));
+        const auto rows = cut.within(*old, static_cast<std::size_t>(next[k].target)),
+                   cols = cut.within(*old, static_cast<std::size_t>(next[k].source));
+        if (cut.emptied[k])
+          layer.rewire(Mask::zeros(static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(cols.size())), {},
+                       rows);
+        else
+          layer.keep(rows, cols);
+        (next[k].source + 1 == next[k].target ? main : skip).push_back(std::move(layer));
+      }
+      layers_main_hidden = std::move(main);
+      layers_skip_hidden = std::move(skip);
+      std::vector<LayerNorm> norms;
+      for (std::size_t l = 0; l < cut.layer.size() && options_.use_layer_norm; ++l) {
+        norms.push_back(std::move(layer_normalizations[cut.layer[l]]));
+        for (Param* p : {&norms.back().weight, &norms.back().bias}) deepstruct::keep(*p, 0, cut.within(*old, l));
+      }
+      layer_normalizations = std::move(norms);
+    }
+    layer_first.keep(cut.within(*old, 0), detail::all_units(layer_first.in_features()));
+    std::vector<std::int32_t> read;  // places among the outputs
+    for (std::size_t k = 0; k < old->wiring->output.size(); ++k)
+      if (cut.place_of(old->wiring->output[k]) >= 0) read.push_back(static_cast<std::int32_t>(k));
+    layer_out.keep(detail::all_units(layer_out.out_features()), read);
+    layers_ = cut.layers;
+    if (options_.input_wiring) options_.input_wiring = layer_first.mask();
+    if (options_.output_wiring) options_.output_wiring = layer_out.mask();
+    return cut.vertices;
   }
 
   /// New values of the hidden connections that exist, drawn as at construction: PyTorch's U(±1/√n) with n the size of
@@ -301,73 +365,61 @@ class MaskedDeepDAN {
     }
   }
 
-  /// layers_hidden from packed layers, one per pair: values move with the slots of their names.
-  void join(std::span<const MaskedLinearLayer> parts) {
-    const std::vector<Pair> pairs = layers_->pairs();
-    std::vector<Mask> masks;
-    for (const MaskedLinearLayer& part : parts) masks.push_back(part.mask());
-    std::vector<std::int32_t> rows{0}, col;
-    std::vector<std::pair<std::size_t, std::int64_t>> edge_of, bias_of;  // part and entry within it
-    layers_->for_each_branch([&](std::size_t number, std::int64_t r, std::int32_t) {
-      const Mask& m = masks[number];
-      for (std::int32_t e = m.row_start()[r]; e < m.row_start()[r + 1]; ++e) {
-        col.push_back(first(pairs[number].source) + m.col()[e]);
-        edge_of.emplace_back(number, e);
+  /// The layers of some vertices.
+  detail::DanCut cut_to(std::span<const std::int32_t> vertices) const {
+    std::vector<char> used;
+    if (layers_hidden) {
+      used = detail::used_pairs(*layers_, layers_hidden->mask(), vertices);
+    } else {
+      const std::vector<std::int32_t> place = detail::places_of(vertices, wiring()->vertices);
+      for (const Pair& p : layers_->pairs()) {
+        used.push_back(0);
+        for_each_edge(p, [&](std::int32_t, std::int32_t r, std::int32_t c) {
+          used.back() |= char(place[first(p.target) + r] >= 0 && place[first(p.source) + c] >= 0);
+        });
       }
-      rows.push_back(static_cast<std::int32_t>(col.size()));
-      bias_of.emplace_back(number, r);
-    });
-    const Mask mask = Mask::from_csr(wiring()->rows(), wiring()->vertices, rows, col);
-    layers_hidden.emplace(mask, Tensor::zeros({mask.nnz()}), Tensor::zeros({mask.rows()}), true);
-    const auto fill = [&](Param& to, const auto& origin, auto&& param_of) {
-      for (std::size_t k = 0; k < origin.size(); ++k) {
-        const auto& [number, entry] = origin[k];
-        const Param& from = param_of(parts[number]);
-        to.mutable_value()(static_cast<std::int64_t>(k)) = from.value()(entry);
-        for (const Param::Slot& s : from.slots()) to.slot(s.name)(static_cast<std::int64_t>(k)) = s.value(entry);
-      }
-    };
-    fill(layers_hidden->weight, edge_of, [](const MaskedLinearLayer& part) -> const Param& { return part.weight; });
-    fill(*layers_hidden->bias, bias_of, [](const MaskedLinearLayer& part) -> const Param& { return *part.bias; });
-  }
-  /// A packed layer per pair from layers_hidden.
-  std::vector<MaskedLinearLayer> parts(bool structural) const {
-    const Mask all = layers_hidden->mask();
-    const std::vector<Pair> pairs = layers_->pairs();
-    std::vector<std::vector<Mask::Edge>> edges(pairs.size());
-    std::vector<std::vector<std::int32_t>> edge(pairs.size()), row(pairs.size());
-    layers_->for_each_branch([&](std::size_t number, std::int64_t r, std::int32_t branch) {
-      row[number].push_back(branch);
-      for (std::int32_t e = all.row_start()[branch]; e < all.row_start()[branch + 1]; ++e) {
-        edges[number].emplace_back(static_cast<std::int32_t>(r), all.col()[e] - first(pairs[number].source));
-        edge[number].push_back(e);
-      }
-    });
-    std::vector<MaskedLinearLayer> all_parts;
-    all_parts.reserve(pairs.size());
-    const auto picked = [](const Tensor& from, const std::vector<std::int32_t>& at) {
-      Tensor to = Tensor::empty({static_cast<std::int64_t>(at.size())});
-      for (std::size_t k = 0; k < at.size(); ++k) to(static_cast<std::int64_t>(k)) = from(at[k]);
-      return to;
-    };
-    const auto take = [&](const Param& from, Param& to, const std::vector<std::int32_t>& at) {
-      for (const Param::Slot& s : from.slots()) to.slot(s.name) = picked(s.value, at);
-    };
-    for (std::size_t k = 0; k < pairs.size(); ++k) {
-      const Mask mask = Mask::from_edges(layer_size(pairs[k].target), layer_size(pairs[k].source), edges[k]);
-      all_parts.emplace_back(mask, picked(layers_hidden->weight.value(), edge[k]),
-                             picked(layers_hidden->bias->value(), row[k]), structural);
-      take(layers_hidden->weight, all_parts.back().weight, edge[k]);
-      take(*layers_hidden->bias, *all_parts.back().bias, row[k]);
     }
-    return all_parts;
+    using Link = detail::DanLink;
+    const bool is_packed = options_.store == storage::packed;
+    return {*layers_, vertices, used,
+            layers_hidden             ? Link::any
+            : options_.use_layer_norm ? (is_packed ? Link::unused : Link::none)
+                                      : (is_packed ? Link::any : Link::existing)};
+  }
+  /// What branches without edges gave to vertices, if their pair is to go, into the biases of those who read these.
+  void move_constants(const detail::DanCut& cut) {
+    if (wiring()->joint()) return;
+    const std::vector<Pair> pairs = layers_->pairs();
+    const std::vector<std::int32_t> place = detail::places_of(cut.vertices, wiring()->vertices);
+    std::vector<double> constant(place.size(), 0);
+    bool any = false;
+    layers_->for_each_branch([&](std::size_t number, std::int64_t r, std::int32_t branch) {
+      const std::int32_t v = first(pairs[number].target) + static_cast<std::int32_t>(r);
+      if (!cut.dropped[number] || place[v] < 0) return;
+      const float b = layers_hidden ? layers_hidden->bias->value()(branch) : layer_of(pairs[number])->bias->value()(r);
+      if (b > 0) constant[v] += double{b}, any = true;
+    });
+    if (!any) return;
+    const std::span<const double> all(constant);
+    const auto of_layer = [&](std::int32_t l) {
+      return all.subspan(static_cast<std::size_t>(first(l)), static_cast<std::size_t>(first(l + 1) - first(l)));
+    };
+    if (layers_hidden) detail::add_to_bias(*layers_hidden, detail::times(*layers_hidden, all));
+    if (!layers_hidden)
+      for (const Pair& p : pairs) {
+        auto& layer = const_cast<MaskedLinearLayer&>(*layer_of(p));
+        detail::add_to_bias(layer, detail::times(layer, of_layer(p.source)));
+      }
+    std::vector<double> read;
+    for (const std::int32_t v : wiring()->output) read.push_back(constant[v]);
+    detail::add_to_bias(layer_out, detail::times(layer_out, read));
   }
   /// Layers by pairs instead of layers_hidden; in full storage, where weights behind the masks are drawn as PyTorch's
   /// if there is an Rng and else are 0.
   void part(storage store, Rng* behind) {
     std::size_t k = 0;
     const std::vector<Pair> pairs = layers_->pairs();
-    for (MaskedLinearLayer& layer : parts(store == storage::packed)) {
+    for (MaskedLinearLayer& layer : detail::by_pairs(*layers_, *layers_hidden, store == storage::packed)) {
       if (store == storage::full) {
         layer.unpack();
         if (behind) {
