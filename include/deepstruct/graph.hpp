@@ -18,5 +18,9 @@
 #include "models/scalable.hpp"
 
 #include "transform/compact.hpp"
+#include "transform/diff.hpp"
 #include "transform/from_graph.hpp"
 #include "transform/orders.hpp"
+#include "transform/topology_distance.hpp"
+
+#include "prune/history.hpp"

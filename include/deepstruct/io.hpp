@@ -9,5 +9,6 @@
 #include "io/kernel_table.hpp"
 #include "io/layered_graph.hpp"
 #include "io/model_file.hpp"
+#include "io/prune_history.hpp"
 #include "io/safetensors.hpp"
 #include "io/state_dict.hpp"

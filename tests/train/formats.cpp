@@ -231,6 +231,9 @@ TEST_CASE("npy arrays of all element types and orders", "[formats]") {
   CHECK(npy_tensor(npy("|b1", "(2,)", std::string("\1\0", 2), false)) == Tensor::from({2}, {1, 0}));
   CHECK(npy_tensor(npy("<f8", "()", raw<double>({2.5}), false)).item() == 2.5f);
   CHECK(npy_tensor(npy("<f4", "()", raw<float>({2.5f}), true)).shape() == Shape{});
+  const Tensor none = npy_tensor(npy("<f4", "(0, 1099511627776)", "", true));  // without a step for each of them
+  CHECK(none.shape() == Shape{0, std::int64_t{1} << 40});
+  CHECK(none == npy_tensor(npy_bytes(none)));
 
   std::string data;  // [2, 3, 2, 2] in Fortran order: element (a, b, c, d) = 1000a + 100b + 10c + d
   for (int d = 0; d < 2; ++d)

@@ -146,8 +146,9 @@ Array<T> npy_array(const char* op, const Npy& npy) {
       check(std::to_integer<int>(npy.data[i]) <= 1, op, ": a bool is neither 0 nor 1 (",
             std::to_integer<int>(npy.data[i]), ")");
   if (!npy.fortran) return stored_array<T, Stored, std::endian::little>(op, npy.shape, npy.data);
-  Array<T> out =
-      Array<T>::empty(npy.shape);  // Fortran order: the samples are innermost, the other extents ascend outwards
+  Array<T> out = Array<T>::empty(npy.shape);
+  if (out.size() == 0) return out;  // no samples, but perhaps 2^40 elements each
+  // Fortran order: the samples are innermost, the other extents ascend outwards.
   const Shape& s = npy.shape;
   const StoredRow<T, Stored, std::endian::little> stored{op, npy.data};
   for (std::int64_t i3 = 0, from = 0; i3 < s[3]; ++i3)

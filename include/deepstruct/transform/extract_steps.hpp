@@ -1,6 +1,7 @@
 // The steps of a trace that neurons can express: constants, norms, sums of values, movements; and the whole walk.
 #pragma once
 
+#include "../nn/layers.hpp"
 #include "extract_edges.hpp"
 
 namespace deepstruct::detail {
