@@ -18,6 +18,7 @@
 #include "models/scalable.hpp"
 
 #include "transform/compact.hpp"
+#include "transform/compact_graph.hpp"
 #include "transform/diff.hpp"
 #include "transform/from_graph.hpp"
 #include "transform/orders.hpp"

@@ -370,3 +370,29 @@ TEST_CASE("model file: damaged and hostile descriptions are Errors") {
   bad.metadata["deepstruct.joint"] = "perhaps";
   test::require_error([&] { model_of(bad); }, {"load_model: option is missing", "joint"});
 }
+
+TEST_CASE("A network from a graph comes back from its file, and trains on as before") {
+  Rng rng(77);
+  MaskedDeepFFN ffn(5, 3, {6, 4}, {.use_layer_norm = true, .store = storage::packed}, rng);
+  MaskedDeepDAN dan(5, 3, model_file_graph(rng), {}, rng);
+  for (GraphNetwork network : {from_graph(to_graph(ffn)), from_graph(to_graph(dan))}) {
+    const Tensor x = Tensor::normal({9, 5}, 0, 1, rng);
+    const std::vector<std::int32_t> target{0, 1, 2, 0, 1, 2, 0, 1, 2};
+    Adam adam;
+    const auto step = [&](GraphNetwork& m) {
+      backward(cross_entropy(m(x), target));
+      adam.step(m);
+    };
+    step(network);
+    GraphNetwork back = std::get<GraphNetwork>(model_of<>(stored_model(network)));
+    REQUIRE(test::same_bits(back(x).value(), network(x).value()));
+    Adam before = adam;
+    step(network);
+    adam = before;
+    step(back);
+    REQUIRE(test::same_bits(back(x).value(), network(x).value()));
+    REQUIRE(back.layers[0].shape->module == network.layers[0].shape->module);
+  }
+  test::require_error([&] { model_of<MaskedDeepFFN>(stored_model(from_graph(to_graph(ffn)))); },
+                      {"load_model: another kind of model"});
+}

@@ -1,10 +1,12 @@
-// The kinds of models that a file can describe: MaskedDeepFFN, MaskedDeepDAN.
+// The kinds of models that a file can describe: MaskedDeepFFN, MaskedDeepDAN, GraphNetwork.
 #pragma once
 
 #include <variant>
 
 #include "../models/masked_deep_dan.hpp"
 #include "../models/masked_deep_ffn.hpp"
+#include "../transform/from_graph.hpp"
+#include "layered_graph.hpp"
 #include "model_reader.hpp"
 
 namespace deepstruct {
@@ -232,7 +234,22 @@ struct ModelFile<MaskedDeepDAN> {
   }
 };
 
+template <>
+struct ModelFile<GraphNetwork> {
+  static constexpr const char* kind = "GraphNetwork";
+
+  /// structure.network: its graph as GraphML.
+  static void describe(const GraphNetwork& model, StoredTensors& content) {
+    const std::string text = write_graphml(to_graph(model, Shape{1, model.inputs()}, {.slots = false}));
+    content.tensors.push_back(stored_values("structure.network", std::vector<std::uint8_t>(text.begin(), text.end())));
+  }
+  static GraphNetwork rebuild(const ModelReader& reader) {
+    const auto bytes = values_of<std::uint8_t>(reader.array("structure.network"));
+    return from_graph(read_layered_graph(std::string(bytes.begin(), bytes.end())));
+  }
+};
+
 /// One of the models of the library.
-using AnyModel = std::variant<MaskedDeepFFN, MaskedDeepDAN>;
+using AnyModel = std::variant<MaskedDeepFFN, MaskedDeepDAN, GraphNetwork>;
 
 }  // namespace deepstruct
