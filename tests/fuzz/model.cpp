@@ -79,7 +79,12 @@ void fuzz_content(const StoredTensors& content) {
   fuzz::require(stored_model(model_of(now)) == now, "model: described again, it differs");
   std::visit(
       [](const auto& m) {
-        const std::int64_t in = m.layer_first.in_features();
+        const std::int64_t in = [&] {
+          if constexpr (requires { m.layer_first; })
+            return m.layer_first.in_features();
+          else
+            return m.inputs();
+        }();
         fuzz::parsed([&] { return m(Tensor::ones({2, std::min<std::int64_t>(in, 4096)})); });  // of other layers' sizes
       },
       *model);

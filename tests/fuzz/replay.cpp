@@ -21,11 +21,17 @@ struct ReplayTarget {
   void (*run)(fuzz::Bytes);
   int share = 1;  // of the mutations, one in so many
 };
-constexpr ReplayTarget replay_targets[] = {{"csv", fuzz::csv},         {"edge_list", fuzz::edge_list},
-                                           {"graphml", fuzz::graphml}, {"gzip", fuzz::gzip, 2},
-                                           {"idx", fuzz::idx},         {"kernel_table", fuzz::kernel_table},
-                                           {"model", fuzz::model, 4},  {"model_edit", fuzz::model_edit, 4},
-                                           {"npy", fuzz::npy},         {"safetensors", fuzz::safetensors}};
+constexpr ReplayTarget replay_targets[] = {{"csv", fuzz::csv},
+                                           {"edge_list", fuzz::edge_list},
+                                           {"graphml", fuzz::graphml},
+                                           {"gzip", fuzz::gzip, 2},
+                                           {"idx", fuzz::idx},
+                                           {"kernel_table", fuzz::kernel_table},
+                                           {"model", fuzz::model, 4},
+                                           {"model_edit", fuzz::model_edit, 4},
+                                           {"network", fuzz::network, 2},
+                                           {"npy", fuzz::npy},
+                                           {"safetensors", fuzz::safetensors}};
 
 using ReplayFile = std::vector<std::byte>;
 

@@ -26,6 +26,7 @@ void idx(Bytes);
 void kernel_table(Bytes);
 void model(Bytes);       ///< bytes of a file of a model or checkpoint
 void model_edit(Bytes);  ///< files of models with what the bytes say changed in them
+void network(Bytes);     ///< GraphML as a network: from_graph, to_graph, compact
 void npy(Bytes);
 void safetensors(Bytes);
 
