@@ -19,8 +19,8 @@ struct Settings {
   std::string data = "/usr/share/datasets/fashion-mnist", out = "out/round_trip";
   std::uint64_t seed = 1;
   std::vector<std::int64_t> hidden{100, 60};
-  int epochs = 5, finetune = 3, again = 2, threads = 0;
-  double prune = 98, lr = 1e-3;
+  int epochs = 6, finetune = 6, again = 2, threads = 0;
+  double prune = 95, lr = 1e-3;
   std::int64_t batch = 128, limit = 0;
   bool quiet = false;
 };
