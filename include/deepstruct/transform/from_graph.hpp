@@ -10,7 +10,7 @@ namespace deepstruct {
 
 /// How from_graph reads a graph that says less than to_graph does.
 struct FromGraphOptions {
-  std::string activation = "relu";  ///< of hidden vertices, if none names one
+  std::string activation = "relu";  ///< of hidden vertices, in a graph without weights and activations
 };
 
 namespace detail {
@@ -186,7 +186,8 @@ class GraphReader {
 
   /// The branches of every vertex behind the inputs.
   void rows() {
-    const bool default_activation = !vertices_.contains("activation") && !vertices_.contains("activations");
+    const bool default_activation =
+        !edges_.contains("weight") && !vertices_.contains("activation") && !vertices_.contains("activations");
     std::vector<std::string> slots;
     for (const std::string& name : vertices_.names())
       for (const std::string prefix : {"bias.", "biases."})
@@ -515,9 +516,9 @@ inline LayeredGraph to_graph(const GraphNetwork& network) { return to_graph(netw
 ///
 /// transform/neurons.hpp names the attributes it reads. Without "role" the first layer are the inputs and vertices that
 /// feed nothing the outputs; without "weight" weights are drawn U(±√(6/d)), d the edges into a vertex (He et al. 2015);
-/// without activations hidden vertices have that of the options. What optimizers remember comes back too, so training
-/// goes on. A network packed, made a graph, and made a network again gives the same bits for the same batch and
-/// instruction set. O(V + E log(largest degree)). Throws on attributes it cannot read, naming the vertex, and on a
+/// without activations too, hidden vertices have that of the options. What optimizers remember comes back too, so
+/// training goes on. A network packed, made a graph, and made a network again gives the same bits for the same batch
+/// and instruction set. O(V + E log(largest degree)). Throws on attributes it cannot read, naming the vertex, and on a
 /// cycle.
 inline GraphNetwork from_graph(const LayeredGraph& graph, const FromGraphOptions& options = {},
                                Rng& rng = default_rng()) {
