@@ -1,0 +1,36 @@
+// Launchers of optimizer steps and of the loss.
+#include "update.cuh"
+
+#include <algorithm>
+
+#include "launchers.hpp"
+#include "runtime.hpp"
+
+namespace deepstruct::kernels {
+namespace {
+
+bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
+unsigned blocks_for(std::int64_t n) { return static_cast<unsigned>(std::min<std::int64_t>((n + 255) / 256, 132 * 8)); }
+
+}  // namespace
+
+void sgd_step(cuda gpu, float* w, const float* g, float* momentum, std::int64_t n, sgd_rule rule,
+              const std::int32_t* step) {
+  runtime::launch("sgd_step", &device::sgd_step, blocks_for(n), 256, 0, gpu.stream, w, g, momentum, n, rule, step);
+}
+void adam_step(cuda gpu, float* w, const float* g, float* m, float* v, float* largest, std::int64_t n, adam_rule rule,
+               const std::int32_t* step) {
+  const bool vector = aligned(w) && aligned(g) && aligned(m) && aligned(v);
+  runtime::launch("adam_step", vector ? &device::adam_step<true> : &device::adam_step<false>,
+                  blocks_for(vector ? (n + 3) / 4 : n), 256, 0, gpu.stream, w, g, m, v, largest, n, rule, step);
+}
+void next_step(cuda gpu, std::int32_t* step) {
+  runtime::launch("next_step", &device::next_step, 1, 1, 0, gpu.stream, step);
+}
+void cross_entropy(cuda gpu, matrix_view<const float> x, const std::int32_t* target, float scale, float* loss,
+                   matrix_view<float> dx) {
+  runtime::launch("cross_entropy", &device::cross_entropy, static_cast<unsigned>((x.rows + 63) / 64), 64, 0, gpu.stream,
+                  x, target, scale, loss, dx);
+}
+
+}  // namespace deepstruct::kernels
