@@ -17,10 +17,8 @@
 
 #include "models/scalable.hpp"
 
-#include "transform/compact.hpp"
 #include "transform/compact_graph.hpp"
 #include "transform/diff.hpp"
-#include "transform/from_graph.hpp"
 #include "transform/orders.hpp"
 #include "transform/topology_distance.hpp"
 

@@ -3,6 +3,7 @@
 #include <deepstruct/io/model_file.hpp>
 #include <deepstruct/models/scalable.hpp>
 #include <deepstruct/ops/loss.hpp>
+#include <deepstruct/prune/prune.hpp>
 #include <deepstruct/train/optimizer.hpp>
 
 #include "support/cases.hpp"
@@ -392,6 +393,10 @@ TEST_CASE("A network from a graph comes back from its file, and trains on as bef
     step(back);
     REQUIRE(test::same_bits(back(x).value(), network(x).value()));
     REQUIRE(back.layers[0].shape->module == network.layers[0].shape->module);
+    // Pruned, it may be another list of parts; the file holds what it computes.
+    prune_network_by_saliency(network, percentage(60));
+    const auto pruned = std::get<GraphNetwork>(model_of<>(stored_model(network)));
+    test::require_close(pruned(x).value(), network(x).value(), 1e-5, 1e-6);
   }
   test::require_error([&] { model_of<MaskedDeepFFN>(stored_model(from_graph(to_graph(ffn)))); },
                       {"load_model: another kind of model"});

@@ -60,7 +60,10 @@ TEST_CASE("A network of which nothing is left gives its constants") {
   Rng rng(42);
   MaskedDeepFFN ffn(3, 2, {4, 4}, {.store = storage::packed}, rng);
   ffn.layer_first.set_mask(Mask::zeros(4, 3));
-  const GraphNetwork network = compact(from_graph(to_graph(ffn)));
+  const auto compacted = compact(from_graph(to_graph(ffn)), {1, 3});
+  const GraphNetwork& network = compacted.model;
+  REQUIRE(compacted.report.removed_units() == 8);
+  REQUIRE(compacted.units.at("vertices")[3] == -1);
   REQUIRE(to_graph(network).vertex_count() == 3 + 2);
   REQUIRE(to_graph(network).edge_count() == 0);
   const Tensor x = Tensor::normal({2, 3}, 0, 1, rng);

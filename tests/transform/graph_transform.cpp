@@ -189,7 +189,8 @@ TEST_CASE("Graphs that say nonsense are refused, and the vertex is named") {
           {"from_graph: vertices aggregate by sum or max (median of vertex 4)"});
   refused([](LayeredGraph& g) { g.vertex_attributes().set("aggregate", 4, "max"); },
           {"from_graph: edges of a greatest have weight 1"});
-  refused([](LayeredGraph& g) { g.vertex_attributes().set("norm", 4, "layer"); }, {"from_graph: a layer mixes norms"});
+  refused([](LayeredGraph& g) { g.vertex_attributes().set("norm", 4, "group"); },
+          {"from_graph: norms are layer, batch, softmax and log_softmax (group of vertex 4)"});
   refused([](LayeredGraph& g) { g.vertex_attributes().set("biases", 4, "1 x"); },
           {"from_graph: not a number (x of vertex 4)"});
   refused([](LayeredGraph& g) { g.add_edge(g.add_vertex(0), 4); }, {"from_graph: an edge has no number as weight"});

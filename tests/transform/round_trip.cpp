@@ -132,10 +132,9 @@ struct TripUserNet {
     const Var h = tanh(first(x));
     const Var residual = h + relu(norm(inner(h)));  // the same source twice: directly and through inner
     const Var joined = relu(residual + mul(h, scale) * 0.5f);
-    return last(
-        cat({joined, permute(reshape(h, {h.shape()[0], h.shape()[1], 1}), {0, 2, 1}).shape().rank() == 3 ? h : h,
-             narrow(x, 1, 0, x.shape()[1] / 2)},
-            1));
+    const Var turned = permute(reshape(h, {h.shape()[0], h.shape()[1], 1}), {0, 2, 1});
+    const Var back = flatten(index_select(expand(turned, {h.shape()[0], 2, h.shape()[1]}), 1, std::array{1}), 1);
+    return last(cat({joined, back, narrow(x, 1, 0, x.shape()[1] / 2)}, 1));
   }
   static auto fields(auto& m) {
     return std::tuple{Field{"first", m.first}, Field{"inner", m.inner}, Field{"last", m.last}, Field{"norm", m.norm},

@@ -20,6 +20,33 @@ struct UserNet {
   static auto fields(auto& m) { return std::tuple{Field{"a", m.a}}; }
 };
 
+struct UserThree {
+  Linear a, b, c;
+  std::function<Var(const UserThree&, const Var&)> formula;
+  Var operator()(const Var& x) const { return formula(*this, x); }
+  static auto fields(auto& m) { return std::tuple{Field{"a", m.a}, Field{"b", m.b}, Field{"c", m.c}}; }
+};
+
+struct UserHeads {
+  Conv2d conv;
+  Var operator()(const Var& x) const {
+    const Var f = conv(x);
+    return cat({relu(flatten(f, 1)), flatten(max_pool2d(f, {.kernel = {2, 2}}), 1)}, 1);
+  }
+  static auto fields(auto& m) { return std::tuple{Field{"conv", m.conv}}; }
+};
+
+struct UserPadded {
+  Linear a;
+  Var operator()(const Var& x) const {
+    const Var h = reshape(tanh(a(x)), {x.shape()[0], 1, 2, 2});
+    return flatten(max_pool2d(pad(h, std::array<std::int64_t, 4>{0, 0, 1, 1}, std::array<std::int64_t, 4>{0, 0, 1, 1}),
+                              {.kernel = {2, 2}}),
+                   1);
+  }
+  static auto fields(auto& m) { return std::tuple{Field{"a", m.a}}; }
+};
+
 /// The graph means what the model computes; so do the network made of it and the compacted one.
 template <class M>
 void require_user_net(const char* name, M model, const Shape& example) {
@@ -85,6 +112,72 @@ TEST_CASE("Networks as users write them have graphs that mean the same") {
     const Var h = a(x);
     return a(h) + h;
   });
+}
+
+TEST_CASE("Several layers of one source, and heads of different kinds") {
+  Rng rng(5);
+  const auto net = [&](const char* name, bool bias, std::function<Var(const UserThree&, const Var&)> formula) {
+    require_user_net(name,
+                     UserThree{Linear(4, 4, {.bias = bias}, rng), Linear(4, 4, {.bias = bias}, rng),
+                               Linear(4, 4, {.bias = bias}, rng), std::move(formula)},
+                     {1, 4});
+  };
+  using N = const UserThree&;
+  using X = const Var&;
+  net("three branches of one source", true, [](N n, X x) { return relu(n.a(x)) + relu(n.b(x)) + relu(n.c(x)); });
+  net("four branches, two of them open", true, [](N n, X x) { return relu(n.a(x)) + tanh(n.b(x)) + n.c(x) + x; });
+  net("linear layers alone", true, [](N n, X x) { return n.a(n.b(n.c(x))); });
+  net("a shift behind a sum without bias", false, [](N n, X x) { return relu((n.a(x) + n.b(x)) + 0.5f); });
+  net("a shift behind a residual without bias", false, [](N n, X x) { return x + n.a(x) + 1.0f; });
+  net("a softmax beside a linear head", true, [](N n, X x) { return cat({softmax(n.a(x)), n.b(x)}, 1); });
+  net("softmaxes of two widths", true, [](N n, X x) {
+    return cat({softmax(n.a(x)), log_softmax(narrow(n.b(x), 1, 0, 3))}, 1);
+  });
+  net("norms with two epsilons", true, [](N n, X x) {
+    return n.c(
+        cat({narrow(layer_norm(n.a(x), {4}), 1, 0, 2), narrow(layer_norm(n.b(x), {4}, {}, {}, 0.5f), 1, 0, 2)}, 1));
+  });
+  net("a norm in both branches of a residual", true,
+      [](N n, X x) { return relu(layer_norm(n.a(x), {4}) + layer_norm(n.b(x), {4})); });
+  net("a greatest beside a sum", true, [](N n, X x) {
+    return n.c(cat({maximum(narrow(x, 1, 0, 2), narrow(x, 1, 2, 2)), narrow(n.a(x), 1, 0, 2)}, 1));
+  });
+  net("a reshape that others read around", true, [](N n, X x) {
+    const Var h = n.a(x), flat = reshape(h, {h.shape()[0], 2, 2});
+    return n.c(cat({flatten(relu(flat), 1), tanh(h)}, 1).shape()[1] == 8 ? flatten(relu(flat), 1) + tanh(h) : x);
+  });
+  net("weights that are a product", true, [](N n, X x) {
+    return linear(x, mul(n.a.weight, Tensor::full({4, 1}, 0.5f)), n.a.bias ? n.a.bias->var() : Var());
+  });
+}
+
+TEST_CASE("Convolutions that are flattened and pooled, and masks of the dense kind") {
+  Rng rng(6);
+  require_user_net("flattened and pooled", UserHeads{Conv2d(1, 2, 3, {}, true, rng)}, {1, 1, 6, 6});
+  // Runs dense on every instruction set, and yet its mask tells which edges exist.
+  MaskedConv2d masked(2, 3, 2, {}, rng);
+  masked.set_mask(Mask::random(3, 8, 0.9, rng));
+  const LayeredGraph g = Conv2dLayerFunctor(4, 4).transform(masked);
+  REQUIRE(g.edge_count() == 9 * masked.mask().nnz());
+
+  test::require_error(
+      [&] {
+        to_graph(UserPadded{Linear(4, 4, rng)}, {1, 4});
+      },
+      {"to_graph: max_pool2d has no form as neurons: a greatest of values and constants"});
+}
+
+TEST_CASE("A network from a graph is unpacked, and one that lost the edges of a greatest says so") {
+  Rng rng(7);
+  const Sequential net{Conv2d(1, 1, 2, {}, true, rng), MaxPool2d(2), Flatten(), Linear(4, 2, rng)};
+  GraphNetwork network = from_graph(to_graph(net, {1, 1, 5, 5}));
+  const Tensor x = Tensor::normal({3, 1, 5, 5}, 0, 1, rng);
+  test::require_close(unpack(network)(x).value(), network(x).value(), 1e-5, 1e-6);
+  network.layers[1].edges.set_mask(Mask::zeros(4, 16));
+  test::require_error([&] { network(x); }, {"GraphNetwork: a greatest of no edges is left"});
+  // A structure alone becomes a network too: its pooling stays what it is.
+  const GraphNetwork fresh = from_graph(GraphTransform({1, 1, 5, 5}).transform(net), {}, rng);
+  REQUIRE(fresh(x).shape() == Shape{3, 2});
 }
 
 TEST_CASE("Modules in unusual places have graphs that mean the same") {

@@ -87,9 +87,17 @@ struct ModelKinds<std::variant<Ms...>> {
 /// What save() writes: stored_state, and for models that a file can describe how they are built.
 template <class M>
 StoredTensors stored_model(const M& model, const SaveOptions& options = {}) {
-  StoredTensors content = stored_state(model, options);
-  detail::describe(model, content);
-  return content;
+  const auto stored = [&](const auto& m) {
+    StoredTensors content = stored_state(m, options);
+    detail::describe(m, content);
+    return content;
+  };
+  if constexpr (requires { model.valueless_by_exception(); })
+    return std::visit([&](const auto& one) { return stored_model(one, options); }, model);
+  else if constexpr (requires { ModelFile<M>::canonical(model); })
+    return stored(ModelFile<M>::canonical(model));
+  else
+    return stored(model);
 }
 /// Writes the model to a safetensors file, whole or not at all. A model of the library, or a variant of them, says in
 /// its file how it is built, for load_model.

@@ -238,6 +238,9 @@ template <>
 struct ModelFile<GraphNetwork> {
   static constexpr const char* kind = "GraphNetwork";
 
+  /// The network that its graph gives, which is what a file can hold: pruning may have left parts that see more than
+  /// they read.
+  static GraphNetwork canonical(const GraphNetwork& model) { return from_graph(to_graph(model)); }
   /// structure.network: its graph as GraphML.
   static void describe(const GraphNetwork& model, StoredTensors& content) {
     const std::string text = write_graphml(to_graph(model, Shape{1, model.inputs()}, {.slots = false}));

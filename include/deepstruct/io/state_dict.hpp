@@ -56,6 +56,8 @@ StoredTensors export_state_dict(const M& model, const ExportOptions& options = {
       if (const auto of = masks.find(name); of != masks.end())
         out.back().shape.assign(of->second.extents().begin(), of->second.extents().end());
     } else if (detail::is_batch_count(name) && part.rank() == 0) {
+      check(part.item() >= 0 && part.item() <= 0x1p53f, "export_state_dict: not a number of batches (", name, ": ",
+            part.item(), ")");
       const auto count = static_cast<std::int64_t>(part.item());
       out.push_back(stored_values<std::int64_t, std::int64_t>(name, {}, std::span(&count, 1)));
     } else {

@@ -1,6 +1,7 @@
 // GraphNetwork: the network that a graph of neurons describes, part by part.
 #pragma once
 
+#include <charconv>
 #include <memory>
 
 #include "../nn/masked_linear.hpp"
@@ -20,7 +21,7 @@ struct GraphPartShape {
     dag       ///< layers that read each other, in one op
   };
   Kind kind = Kind::sum;
-  std::int32_t reads = 0;  // vertices reads … first − 1 are visible to it
+  std::int32_t reads = 0, until = 0;  // vertices reads … until − 1 are visible to it
   std::int32_t first = 0, end = 0;
   std::vector<std::int32_t> layer_start;              // first vertices of its layers, and the end
   std::vector<std::string> activations;               // names
@@ -39,11 +40,13 @@ inline Var named_activation(const std::string& text, const Var& x) {
   const auto cut = text.find('(');
   const std::string name = text.substr(0, cut);
   std::vector<float> p;
-  for (std::size_t at = cut; at < text.size() && text[at] != ')';) {
-    char* end = nullptr;
-    p.push_back(std::strtof(text.c_str() + at + 1, &end));
-    check(end != text.c_str() + at + 1, "GraphNetwork: a parameter of an activation is no number (", text, ")");
-    at = static_cast<std::size_t>(end - text.c_str());
+  for (const char *at = text.data() + std::min(cut, text.size()), *last = text.data() + text.size(); at != last;) {
+    float number = 0;
+    const auto [end, error] = std::from_chars(at + 1, last, number);
+    check(error == std::errc() && end != last && (*end == ',' || (*end == ')' && end + 1 == last)),
+          "GraphNetwork: an activation has no parameters in brackets (", text, ")");
+    p.push_back(number);
+    at = *end == ')' ? last : end;
   }
   constexpr std::pair<std::string_view, Var (*)(const Var&)> plain[] = {{"none", [](const Var& v) { return v; }},
                                                                         {"relu", relu},
@@ -90,7 +93,8 @@ struct GraphPart {
   Var operator()(const Var& x) const {
     const detail::GraphPartShape& s = *shape;
     if (s.kind == detail::GraphPartShape::Kind::dag)
-      return layered_dag(x, edges.weight, *edges.bias, edges.mask(), s.wiring);
+      return layered_dag(x, edges.packed() ? edges.weight.var() : pick_edges(edges.weight, edges.mask()), *edges.bias,
+                         edges.mask(), s.wiring);
     if (s.kind == detail::GraphPartShape::Kind::maximum) return activated(greatest(x), 0);
     const bool only_relu = s.activation.empty() && s.activations[0] == "relu";
     Var y = only_relu && s.norm.empty() ? edges(x, Activation::relu) : activated(normalised(edges(x)), 0);
@@ -153,6 +157,8 @@ struct GraphPart {
       more = 0;
       for (std::size_t v = 0; v < at.size(); ++v) {
         const std::int32_t left = start[v + 1] - start[v];
+        check(left > 0, "GraphNetwork: a greatest of no edges is left (vertex ",
+              shape->first + static_cast<std::int32_t>(v), ")");
         at[v] = col[start[v] + std::min(k, left - 1)];
         more = std::max(more, left - 1 - k);
       }
@@ -193,7 +199,7 @@ class GraphNetwork {
       return parts.size() == 1 ? parts[0] : cat(parts, 1);
     };
     for (const GraphPart& part : layers) {
-      value.push_back(part(seen(part.shape->reads, part.shape->first)));
+      value.push_back(part(seen(part.shape->reads, part.shape->until)));
       from.push_back(part.shape->first);
       end.push_back(part.shape->end);
     }

@@ -1,6 +1,7 @@
 // compact of graphs of neurons, and of the networks they describe.
 #pragma once
 
+#include "compact.hpp"
 #include "from_graph.hpp"
 
 namespace deepstruct {
@@ -14,174 +15,115 @@ struct CompactedGraph {
 namespace detail {
 
 /// Removes what a graph of neurons does not need: constants go into biases, dead ends go altogether.
-class GraphCompactor {
+class GraphCompactor : NeuronReader {
  public:
-  explicit GraphCompactor(const LayeredGraph& g)
-      : index_(g.index()),
-        graph_(g.graph()),
-        into_(predecessors(graph_)),
-        constant_(index_.layer.size(), 0),
-        needed_(index_.layer.size(), 0),
-        value_(index_.layer.size(), 0) {}
+  using NeuronReader::NeuronReader;
 
   CompactedGraph run() {
+    check(edges_.contains("weight") || g_.edge_count() == 0, "compact: the graph has no weights (", g_.edge_count(),
+          " edges)");
+    constant_.assign(order_.size(), 0);
+    needed_.assign(order_.size(), 0);
+    value_.assign(order_.size(), 0);
     find_constants();
     find_needed();
-    fold();
-    return cut();
+    return cut(folded());
   }
 
  private:
-  std::string text(const char* name, Vertex v) const {
-    const AttributeTable& t = graph_.vertex_attributes();
-    return t.holds<std::string>(name) ? t.get<std::string>(name, v).value_or("") : "";
+  bool sums(std::int32_t v) const { return text("aggregate", v) != "max"; }
+  bool couples(std::int32_t v) const {
+    const std::string norm = text("norm", v);
+    return !norm.empty() && norm != "batch";
   }
-  bool is_input(Vertex v) const {
-    return graph_.vertex_attributes().holds<std::string>("role") ? text("role", v) == "input" : index_.layer[v] == 0;
-  }
-  std::size_t branch_of(std::int32_t edge) const {
-    const AttributeTable& t = graph_.edge_attributes();
-    return t.holds<std::int64_t>("branch") ? static_cast<std::size_t>(t.get<std::int64_t>("branch", edge).value_or(0))
-                                           : 0;
-  }
-  float weight_of(std::int32_t edge) const {
-    const auto w = graph_.edge_attributes().get<float>("weight", edge);
-    check(w.has_value(), "compact: an edge has no weight (edge ", edge, ")");
-    return *w;
-  }
-  template <class F>
-  void for_edges(Vertex v, F&& f) const {
-    for (std::int32_t k = into_.start[v]; k < into_.start[v + 1]; ++k) f(into_.neighbour[k], into_.edge[k]);
-  }
-  /// The words of the plural attribute, or the only one of the singular; as many as there are branches.
-  std::vector<std::string> branches(const char* plural, const std::string& singular, Vertex v,
-                                    std::size_t least) const {
-    std::vector<std::string> list;
-    const std::string all = text(plural, v);
-    for (std::size_t at = 0; at < all.size();) {
-      const std::size_t end = std::min(all.find(' ', at), all.size());
-      list.push_back(all.substr(at, end - at));
-      at = end + 1;
-    }
-    if (list.empty() && !singular.empty()) list.push_back(singular);
-    if (list.size() < least) list.resize(least, "-");
-    return list;
-  }
-  std::vector<std::string> biases(Vertex v) const {
-    std::size_t count = 1;
-    for_edges(v, [&](Vertex, std::int32_t e) { count = std::max(count, branch_of(e) + 1); });
-    const AttributeTable& t = graph_.vertex_attributes();
-    const auto one = t.contains("bias") ? t.get<float>("bias", v) : std::nullopt;
-    return branches("biases", one ? shortest(*one) : "", v, count);
-  }
-
-  /// What each branch gets from constants, all of it where every source is one.
-  std::vector<float> constants(Vertex v) const {
-    std::vector<float> z;
-    for (const std::string& b : biases(v)) z.push_back(b == "-" ? 0 : std::strtof(b.c_str(), nullptr));
-    for_edges(v, [&](Vertex u, std::int32_t e) {
-      if (constant_[u]) z[branch_of(e)] += weight_of(e) * value_[u];
-    });
+  /// The bias of a branch, with what its constant sources give.
+  float bias_of(const Row& row) const {
+    float z = row.bias;
+    for (std::int32_t k = row.begin; k < row.end; ++k)
+      if (constant_[source(k)]) z += weight_[k] * value_[source(k)];
     return z;
   }
 
   void find_constants() {
-    for (const Vertex v : index_.order) {
-      if (is_input(v) || !text("norm", v).empty() || !text("aggregate", v).empty()) continue;
+    for (auto v = inputs_; v < static_cast<std::int32_t>(order_.size()); ++v) {
+      if (!text("norm", v).empty() || !sums(v)) continue;
       bool all = true;
-      for_edges(v, [&](Vertex u, std::int32_t) { all &= constant_[u] != 0; });
+      for (std::int32_t k = edge_start_[v]; k < edge_start_[v + 1]; ++k) all &= constant_[source(k)] != 0;
       if (!all) continue;
-      const std::vector<float> z = constants(v);
-      const auto activations = branches("activations", text("activation", v), v, z.size());
-      for (std::size_t r = 0; r < z.size(); ++r)
-        value_[v] += activations[r] == "-" ? z[r] : named_activation(activations[r], Tensor::full({1, 1}, z[r])).item();
+      for (std::int32_t r = row_start_[v]; r < row_start_[v + 1]; ++r)
+        value_[v] += named_activation(names_[rows_[r].activation], Tensor::full({1, 1}, bias_of(rows_[r]))).item();
       constant_[v] = 1;
     }
   }
 
   /// Inputs, outputs, and all that feed them by an edge that is not folded; norms need all of their group.
   void find_needed() {
-    const AttributeTable& t = graph_.vertex_attributes();
-    std::map<std::pair<std::int32_t, std::int64_t>, std::vector<Vertex>> groups;  // by layer and number
-    std::vector<char> feeds(needed_.size(), 0);
-    for (const Edge& e : graph_.edges()) feeds[e.source] = 1;
-    const auto group_of = [&](Vertex v) {
-      return std::pair{index_.layer[v],
-                       t.holds<std::int64_t>("norm_group") ? t.get<std::int64_t>("norm_group", v).value_or(0) : 0};
+    std::map<std::pair<std::int32_t, std::int32_t>, std::vector<std::int32_t>> groups;  // by layer and number
+    const auto group_of = [&](std::int32_t v) {
+      return std::pair{layer_of(v), whole_of(vertices_, "norm_group", order_[v], "groups of a norm", who(v))};
     };
-    for (const Vertex v : index_.order) {
-      const std::string norm = text("norm", v);
-      if (!norm.empty() && norm != "batch") groups[group_of(v)].push_back(v);
-      const bool output = t.holds<std::string>("role") ? text("role", v) == "output" : !feeds[v];
-      if (is_input(v) || output) needed_[v] = 1;
+    const auto n = static_cast<std::int32_t>(order_.size());
+    for (std::int32_t v = 0; v < n; ++v) {
+      needed_[v] = v < inputs_;
+      if (couples(v)) groups[group_of(v)].push_back(v);
     }
-    for (auto at = index_.order.rbegin(); at != index_.order.rend();) {  // layer by layer, from the last
-      const std::int32_t layer = index_.layer[*at];
-      auto end = at;
-      while (end != index_.order.rend() && index_.layer[*end] == layer) ++end;
-      for (auto v = at; v != end; ++v) {
-        const auto group = groups.find(group_of(*v));
-        if (needed_[*v] && group != groups.end() && text("norm", *v) != "batch")
-          for (const Vertex w : group->second) needed_[w] = 1;
-      }
-      for (; at != end; ++at) {
-        if (!needed_[*at] || constant_[*at]) continue;
-        const bool folds = text("aggregate", *at).empty();
-        for_edges(*at, [&](Vertex u, std::int32_t) { needed_[u] |= !folds || !constant_[u]; });
-      }
+    for (const std::int32_t v : outputs_) needed_[v] = 1;
+    for (std::int32_t end = n; end > inputs_;) {  // layer by layer, from the last
+      std::int32_t first = end - 1;
+      while (first > inputs_ && layer_of(first - 1) == layer_of(end - 1)) --first;
+      for (std::int32_t v = first; v < end; ++v)
+        if (needed_[v] && couples(v))
+          for (const std::int32_t w : std::exchange(groups[group_of(v)], {})) needed_[w] = 1;
+      for (std::int32_t v = first; v < end; ++v)
+        for (std::int32_t k = edge_start_[v]; needed_[v] && k < edge_start_[v + 1]; ++k)
+          needed_[source(k)] |= !sums(v) || !constant_[source(k)];
+      end = first;
     }
   }
 
-  void fold() {
-    AttributeTable& t = graph_.vertex_attributes();
+  /// The graph with the constants in the biases, without the edges from them.
+  Graph folded() const {
+    Graph graph = g_.graph();
+    AttributeTable& t = graph.vertex_attributes();
     std::vector<std::int32_t> gone;
-    for (const Vertex v : index_.order) {
-      if (!needed_[v] || is_input(v) || !text("aggregate", v).empty()) continue;
-      bool any = false;
-      for_edges(v, [&](Vertex u, std::int32_t e) {
-        if (!constant_[u]) return;
-        any = true;
-        gone.push_back(e);
-      });
-      if (!any) continue;
-      const std::vector<float> z = constants(v);
-      if (z.size() == 1) {
-        t.set("bias", v, z[0]);
-        continue;
-      }
+    for (auto v = inputs_; v < static_cast<std::int32_t>(order_.size()); ++v) {
+      if (!needed_[v] || !sums(v)) continue;
+      const std::size_t before = gone.size();
+      for (std::int32_t k = edge_start_[v]; k < edge_start_[v + 1]; ++k)
+        if (constant_[source(k)]) gone.push_back(sorted_[k]);
+      if (gone.size() == before) continue;
       std::string all;
-      for (std::size_t r = 0; r < z.size(); ++r) all += (r > 0 ? " " : "") + shortest(z[r]);
-      t.set("biases", v, all);
+      for (std::int32_t r = row_start_[v]; r < row_start_[v + 1]; ++r)
+        all += (r > row_start_[v] ? " " : "") + shortest(bias_of(rows_[r]));
+      if (branches_of(v) == 1 && (!t.contains("bias") || t.holds<float>("bias")))
+        t.set("bias", order_[v], bias_of(rows_[row_start_[v]]));
+      else
+        t.set("biases", order_[v], all);
     }
-    std::sort(gone.begin(), gone.end());
-    graph_.remove_edges(gone);
+    graph.remove_edges(gone);
+    return graph;
   }
 
-  CompactedGraph cut() {
+  CompactedGraph cut(Graph graph) const {
     std::vector<Vertex> dead;
     for (std::size_t v = 0; v < needed_.size(); ++v)
-      if (!needed_[v]) dead.push_back(static_cast<Vertex>(v));
+      if (!needed_[v]) dead.push_back(order_[v]);
     CompactedGraph result;
-    result.vertices = graph_.remove_vertices(dead);
+    result.vertices = graph.remove_vertices(dead);
     // Layers without a vertex close up.
-    std::vector<std::int32_t> rank(static_cast<std::size_t>(index_.layer_count()) + 1, 0), layer, place;
-    for (std::size_t v = 0; v < needed_.size(); ++v)
-      if (needed_[v]) rank[index_.layer[v] + 1] = 1;
-    std::partial_sum(rank.begin(), rank.end(), rank.begin());
-    for (std::size_t v = 0; v < needed_.size(); ++v)
-      if (needed_[v]) layer.push_back(rank[index_.layer[v]]);
-    std::vector<std::int32_t> next(rank.size(), 0);
-    place.resize(layer.size());
-    for (const Vertex v : index_.order)
-      if (const Vertex now = result.vertices[v]; now >= 0) place[now] = next[layer[now]]++;
-    result.graph = LayeredGraph::with_layers(std::move(graph_), std::move(layer), std::move(place));
+    std::vector<std::int32_t> layer(static_cast<std::size_t>(graph.vertex_count())), place(layer.size());
+    std::int32_t now = -1, before = -1, next = 0;
+    for (std::size_t v = 0; v < needed_.size(); ++v) {
+      if (!needed_[v]) continue;
+      if (const std::int32_t l = layer_of(static_cast<std::int32_t>(v)); l != before) before = l, ++now, next = 0;
+      layer[result.vertices[order_[v]]] = now;
+      place[result.vertices[order_[v]]] = next++;
+    }
+    result.graph = LayeredGraph::with_layers(std::move(graph), std::move(layer), std::move(place));
     return result;
   }
 
-  LayerIndex index_;
-  Graph graph_;
-  Adjacency into_;
-  std::vector<char> constant_, needed_;
+  std::vector<char> constant_, needed_;  // by numbers of vertices, as is value_
   std::vector<float> value_;
 };
 
@@ -189,11 +131,31 @@ class GraphCompactor {
 
 /// A graph of neurons without those that say nothing: constants go into the biases of what reads them, vertices that
 /// reach no output go, layers that become empty close up. Inputs and outputs stay, and so do all members of a layer
-/// norm or softmax that is needed. Values, slots and positions of what stays are those of before. O(V + E).
-inline CompactedGraph compact(const LayeredGraph& neurons) { return detail::GraphCompactor(neurons).run(); }
+/// norm or softmax that is needed. Values, slots and positions of what stays are those of before. O((V + E) log V).
+/// Throws on what from_graph refuses, and on a graph without weights.
+inline CompactedGraph compact(const LayeredGraph& neurons) {
+  Rng unused;
+  const FromGraphOptions options;
+  return detail::GraphCompactor(neurons, options, unused).run();
+}
 
-/// The same for the network of a graph, by way of its graph.
-inline GraphNetwork compact(const GraphNetwork& network) { return from_graph(compact(to_graph(network)).graph); }
-inline GraphNetwork compact(const GraphNetwork& network, const Shape& /*example*/) { return compact(network); }
+/// The same for the network of a graph, by way of its graph: units has "vertices", old → new. Weights of 0 are edges.
+inline Compacted<GraphNetwork> compact(const GraphNetwork& network, const Shape& /*example*/ = {},
+                                       const CompactOptions& options = {}) {
+  check(options.zeros_are_edges, "compact: networks from graphs keep edges of weight 0 (zeros_are_edges = false)");
+  const LayeredGraph graph = to_graph(network);
+  CompactedGraph smaller = compact(graph);
+  Compacted<GraphNetwork> result{from_graph(smaller.graph), {}, {{"vertices", std::move(smaller.vertices)}}};
+  const detail::ModelSize before(network), after(result.model);
+  result.report.layers.push_back(
+      {"vertices", graph.vertex_count(), smaller.graph.vertex_count(), before.parameters, after.parameters});
+  result.report.parameters_before = before.parameters;
+  result.report.parameters = after.parameters;
+  result.report.bytes_before = before.bytes;
+  result.report.bytes = after.bytes;
+  result.report.multiply_adds_before = graph.edge_count();
+  result.report.multiply_adds = smaller.graph.edge_count();
+  return result;
+}
 
 }  // namespace deepstruct

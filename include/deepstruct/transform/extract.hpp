@@ -40,7 +40,13 @@ using TracedParams = std::unordered_map<const Node*, TracedParam>;
 class TraceReader {
  public:
   TraceReader(const std::vector<Step>& steps, const TracedParams& params, const ExtractOptions& options)
-      : steps_(steps), params_(params), options_(options), values_(steps.size()), readers_(steps.size(), 0) {}
+      : steps_(steps),
+        params_(params),
+        options_(options),
+        values_(steps.size()),
+        readers_(steps.size(), 0),
+        parameter_(steps.size(), -1),
+        plain_(steps.size(), 0) {}
 
   Neurons read() {
     const Step& input = steps_[0];
@@ -93,8 +99,15 @@ class TraceReader {
       if (readers_[k] > 0)
         for (int i : values_[k].norm ? values_[k].norm->inputs : steps_[k].inputs)
           ++readers_[static_cast<std::size_t>(i)];
-    for (const Step& s : steps_)
-      if (!s.name.empty()) names_.emplace(s.value.node().get(), &s.name);
+    for (std::size_t k = 1; k < steps_.size(); ++k) {
+      const Step& s = steps_[k];
+      if (!s.name.empty()) parameter_[k] = static_cast<int>(k), plain_[k] = 1;
+      for (const int i : s.inputs)
+        if (parameter_[k] < 0) parameter_[k] = parameter_[static_cast<std::size_t>(i)];
+      const bool keeps = s.op == "reshape" || s.op == "pick_edges" || s.op == "place_edges" || s.op == "slice" ||
+                         (s.op == "mul" && s.value.shape() == at(s.inputs[0]).value.shape());
+      if (keeps) plain_[k] = plain_[static_cast<std::size_t>(s.inputs[0])];
+    }
   }
 
   static std::int64_t channels_of(const Shape& s) {
@@ -142,15 +155,16 @@ class TraceReader {
     b.channels = channels_of(steps_[k].value.shape());
     return b;
   }
-  /// A block that passes a value on, weight 1, so that something can be applied to it.
-  NeuronBlock copy_of(std::size_t k, const Value& x) {
-    NeuronBlock b = behind(k, x, static_cast<std::int64_t>(x.neuron.size()));
-    for (const std::int32_t n : x.neuron) {
+  /// A block that passes a value on, weight 1, so that something can be applied to it; `neuron` where it is broadcast.
+  NeuronBlock copy_of(std::size_t k, const Value& x, const std::vector<std::int32_t>& neuron) {
+    NeuronBlock b = behind(k, x, static_cast<std::int64_t>(neuron.size()));
+    for (const std::int32_t n : neuron) {
       if (n >= 0) b.add(n, 1);
       b.close_row();
     }
     return b;
   }
+  NeuronBlock copy_of(std::size_t k, const Value& x) { return copy_of(k, x, x.neuron); }
   /// The input as a block of one open branch each that belongs to step k alone.
   NeuronBlock& opened(std::size_t k, std::size_t i = 0) {
     if (exclusive(k, i) && block_of(in(k, i)).open()) {
@@ -177,11 +191,13 @@ class TraceReader {
   }
   /// The parameter that a constant was made from, if it was.
   const Step* parameter_of(int k) const {
-    const Step& s = steps_[static_cast<std::size_t>(k)];
-    if (!s.name.empty()) return &s;
-    for (const int i : s.inputs)
-      if (const Step* p = parameter_of(i)) return p;
-    return nullptr;
+    const int at = parameter_[static_cast<std::size_t>(k)];
+    return at < 0 ? nullptr : &steps_[static_cast<std::size_t>(at)];
+  }
+  /// The same where entries of the constant are entries of the parameter: what optimizers remember of them belongs to
+  /// edges.
+  const Step* plain_parameter_of(int k) const {
+    return plain_[static_cast<std::size_t>(k)] ? parameter_of(k) : nullptr;
   }
   /// Copies of what optimizers remember of a parameter.
   std::vector<const Param::Slot*> slots_of(const Step* s) const {
@@ -198,12 +214,12 @@ class TraceReader {
   std::vector<std::int32_t> aligned(std::size_t k, std::size_t i);
   static void add_edge(NeuronBlock& b, std::int32_t from, const WeightEdges& w, std::int32_t e);
   NeuronBlock& opened_without_norm(std::size_t k);
-  NeuronBlock copy_of_list(std::size_t k, const std::vector<std::int32_t>& neuron, const Value& x);
-  NeuronBlock sum_of_two(std::size_t k);
+  NeuronBlock pair_of(std::size_t k);
   bool in_one_order(const std::vector<std::int32_t>& neuron) const;
 
   void step(std::size_t k);
   void combine(std::size_t k);
+  void greatest(std::size_t k, bool own);
   void linear_map(std::size_t k);
   void convolution(std::size_t k);
   void pooling(std::size_t k);
@@ -221,7 +237,8 @@ class TraceReader {
   const ExtractOptions& options_;
   std::vector<Value> values_;
   std::vector<int> readers_;
-  std::unordered_map<const Node*, const std::string*> names_;
+  std::vector<int> parameter_;  // of every constant, a step; −1: none
+  std::vector<char> plain_;
   Neurons neurons_;
 };
 

@@ -20,28 +20,27 @@ struct WeightEdges {
 inline WeightEdges TraceReader::weight_of(std::size_t k, std::size_t i, std::int64_t rows, std::int64_t cols) const {
   WeightEdges w;
   const int at = steps_[k].inputs[i];
-  const Step* made = &steps_[static_cast<std::size_t>(at)];
-  const Step* parameter = parameter_of(at);
-  w.trained = parameter != nullptr;
-  if (parameter) w.module = module_of(*parameter);
-  // The mask: an attribute of the op, or of the op that put packed values into a full weight.
+  const Tensor& value = steps_[static_cast<std::size_t>(at)].value.value();
+  const auto step_of = [&](int n) -> const Step* { return &steps_[static_cast<std::size_t>(n)]; };
+  const Step* made = step_of(at);
+  while (made->op == "reshape") made = step_of(made->inputs[0]);
+  if (const Step* any = parameter_of(at)) w.module = module_of(*any);
+  const Step* parameter = plain_parameter_of(at);
+  w.trained = parameter_of(at) != nullptr;
+  // The mask: an attribute of the op, or of the op that put packed values into a full weight, or constant factors.
   const Mask* mask = nullptr;
   const Tensor* factors = nullptr;
   for (const Step* s : {&steps_[k], made})
     for (const Attribute& a : s->attributes)
       if (const Mask* m = std::get_if<Mask>(&a.value)) mask = m;
-  if (made->op == "mul" || made->op == "reshape") {
-    const Step* product = made->op == "mul" ? made : &steps_[static_cast<std::size_t>(made->inputs[0])];
-    if (product->op == "mul") factors = &steps_[static_cast<std::size_t>(product->inputs[1])].value.value();
-  }
+  if (made->op == "mul" && parameter && step_of(made->inputs[1])->name.empty() &&
+      step_of(made->inputs[1])->value.size() == rows * cols)
+    factors = &step_of(made->inputs[1])->value.value();
   const auto known = parameter ? params_.find(parameter->value.node().get()) : params_.end();
   const bool masked = mask || (known != params_.end() && known->second.masked);
-  const Tensor& value = made->value.value();
   const bool packed = mask && value.shape() == Shape{mask->nnz()};
   const Tensor* full = parameter && parameter->value.size() == rows * cols ? &parameter->value.value() : nullptr;
-  std::int64_t offset = 0;  // of packed values that are part of a parameter
-  if (made->op == "slice" && parameter == &steps_[static_cast<std::size_t>(made->inputs[0])])
-    offset = integer(*made, "start0");
+  const std::int64_t offset = made->op == "slice" && parameter ? integer(*made, "start0") : 0;  // of packed values
   const std::vector<const Param::Slot*> slots = slots_of(parameter);
   for (const Param::Slot* s : slots) w.slots.emplace_back(s->name, std::vector<float>());
   const auto row_major = [cols](const Tensor& t, std::int64_t r, std::int64_t c) {
@@ -196,7 +195,10 @@ inline void TraceReader::pooling(std::size_t k) {
         const float weight = maximum ? 1 : 1 / static_cast<float>(std::int64_t{rows.count[h]} * cols.count[v]);
         for (std::int64_t i = rows.begin[h]; i < rows.end[h]; i += rows.step)
           for (std::int64_t j = cols.begin[v]; j < cols.end[v]; j += cols.step)
-            if (const std::int32_t n = in(k).neuron[(c * x[2] + i) * x[3] + j]; n >= 0) b.add(n, weight);
+            if (const std::int32_t n = in(k).neuron[(c * x[2] + i) * x[3] + j]; n >= 0)
+              b.add(n, weight);
+            else if (maximum)
+              refuse(k, "a greatest of values and constants");
         b.close_row();
       }
   give(k, std::move(b));
@@ -237,7 +239,7 @@ inline void TraceReader::dag(std::size_t k) {
   if (b.activation.empty()) b.activation.assign(static_cast<std::size_t>(rows), neurons_.activation("relu"));
   const Tensor& bias = source(k, 2).value.value();
   b.bias = bias.to_vector();
-  for (const Param::Slot* slot : slots_of(parameter_of(s.inputs[2])))
+  for (const Param::Slot* slot : slots_of(plain_parameter_of(s.inputs[2])))
     b.bias_slots[slot->name] = slot->value.to_vector();
   give(k, std::move(b));
   values_[k].block = -1;

@@ -31,7 +31,7 @@ inline void TraceReader::constant(std::size_t k, std::size_t at) {
   if (s.op == "div")
     for (float& x : c) x = 1 / x;
   std::map<std::string, std::vector<float>> slots;
-  const Step* parameter = parameter_of(s.inputs[at]);
+  const Step* parameter = plain_parameter_of(s.inputs[at]);
   if (s.op == "add" || s.op == "mul" || convolution_bias)
     for (const Param::Slot* slot : slots_of(parameter))
       if (slot->value.size() == raw.size())
@@ -41,11 +41,12 @@ inline void TraceReader::constant(std::size_t k, std::size_t at) {
     return opened(k, other);
   };
   if (!convolution_bias && exclusive(k, other) && block_of(in(k, other)).open() &&
-      block_of(in(k, other)).norm == "layer") {
+      block_of(in(k, other)).norm == "layer" && in(k, other).neuron.size() == c.size()) {
     NeuronBlock& b = block_of(in(k, other));
     auto* place = add ? &b.norm_bias : b.norm_weight.empty() && b.norm_bias.empty() ? &b.norm_weight : nullptr;
     if (place && place->empty()) {
       *place = std::move(c);
+      for (auto& [name, values] : slots) b.norm_slots[(add ? "norm_bias." : "norm_weight.") + name] = std::move(values);
       return pass(k, other);
     }
   }
@@ -68,9 +69,7 @@ inline void TraceReader::constant(std::size_t k, std::size_t at) {
   if (!convolution_bias &&
       (in(k, other).neuron.size() != c.size() ||
        (exclusive(k, other) && block_of(in(k, other)).open() && !block_of(in(k, other)).norm.empty()))) {
-    Value wide;
-    wide.neuron = aligned(k, other);
-    b = &give(k, copy_of(k, wide));
+    b = &give(k, copy_of(k, in(k, other), aligned(k, other)));
   } else {
     b = &passed();
   }
@@ -119,7 +118,7 @@ inline void TraceReader::norm_of(std::size_t k) {
 inline void TraceReader::batch_norm(std::size_t k) {
   const Step& s = steps_[k];
   NeuronBlock& b = opened_without_norm(k);
-  const std::int64_t each = b.count() / s.value.shape()[1];
+  const std::int64_t each = b.count() / std::max<std::int64_t>(1, s.value.shape()[1]);
   b.norm = "batch";
   b.norm_eps = static_cast<float>(std::get<double>(attribute(s, "eps")));
   for (std::int64_t n = 0; n < b.count(); ++n) {
@@ -130,6 +129,11 @@ inline void TraceReader::batch_norm(std::size_t k) {
     b.norm_mean.push_back(source(k, 3).value.value()(c));
     b.norm_variance.push_back(source(k, 4).value.value()(c));
   }
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}})
+    for (const Param::Slot* slot : slots_of(plain_parameter_of(s.inputs[i]))) {
+      auto& values = b.norm_slots[(i == 1 ? "norm_weight." : "norm_bias.") + slot->name];
+      for (const std::int32_t c : b.norm_group) values.push_back(slot->value(c));
+    }
 }
 /// softmax and log_softmax: neurons that share all places but that of one extent.
 inline void TraceReader::couple(std::size_t k) {
@@ -213,7 +217,9 @@ inline void TraceReader::move(std::size_t k) {
     if (moved[n] < 0 || moved[half + n] != -moved[n]) refuse(k, "samples do not stay apart");
     neuron[n] = all[static_cast<std::size_t>(moved[n])];
   }
-  if (s.inputs.size() == 1 && in(k).block >= 0 && neuron == in(k).neuron) values_[k].block = in(k).block;
+  if (s.inputs.size() == 1 && in(k).block >= 0 && readers_[static_cast<std::size_t>(s.inputs[0])] == 1 &&
+      neuron == in(k).neuron)
+    values_[k].block = in(k).block;
 }
 
 inline void TraceReader::step(std::size_t k) {
@@ -248,8 +254,11 @@ inline void TraceReader::step(std::size_t k) {
     const bool normed = exclusive(k, 0) && !block_of(in(k)).norm.empty();
     NeuronBlock& b = normed ? give(k, copy_of(k, in(k))) : opened(k);
     for (float& w : b.weight) w *= a;
-    if (b.bias.empty() && c != 0) b.bias.assign(static_cast<std::size_t>(b.count()), 0.0f);
-    for (float& x : b.bias) x = a * x + c;
+    if (b.bias.empty() && c == 0) return;
+    b.bias.resize(static_cast<std::size_t>(b.count()));
+    for (std::size_t n = 0; n < b.bias.size(); ++n)
+      b.bias[n] = a * (b.has_bias(static_cast<std::int64_t>(n)) ? b.bias[n] : 0) + c;
+    if (c != 0) b.biased.clear();
     return;
   }
   if (one_of({"relu",  "leaky_relu", "clamp",    "hardtanh", "tanh", "sigmoid",  "logsigmoid", "silu",
@@ -265,76 +274,63 @@ inline void TraceReader::step(std::size_t k) {
 /// x + y, x − y and max(x, y) of two values that depend on the input.
 inline void TraceReader::combine(std::size_t k) {
   const Step& s = steps_[k];
-  const auto whole = [&](std::size_t i) {
-    return s.op != "maximum" && exclusive(k, i) && !block_of(in(k, i)).maximum &&
-           source(k, i).value.shape() == s.value.shape();
-  };
-  if (s.op == "add" && whole(0) && whole(1) && in(k, 0).block != in(k, 1).block) {
-    NeuronBlock& b = block_of(in(k, 0));
+  const auto whole = [&](std::size_t i) { return exclusive(k, i) && source(k, i).value.shape() == s.value.shape(); };
+  if (s.op == "maximum") return greatest(k, whole(0));
+  const auto sums = [&](std::size_t i) { return s.op == "add" && whole(i) && !block_of(in(k, i)).maximum; };
+  const auto normed = [&](std::size_t i) { return !block_of(in(k, i)).norm.empty(); };
+  if (sums(0) && sums(1) && in(k, 0).block != in(k, 1).block && !(normed(0) && normed(1))) {
+    NeuronBlock &x = block_of(in(k, 0)), &y = block_of(in(k, 1));
     const bool later = in(k, 1).block > in(k, 0).block;  // sums stand where their last branch was made
-    NeuronBlock& kept = later ? block_of(in(k, 1)) : b;
-    NeuronBlock& gone = later ? b : block_of(in(k, 1));
-    NeuronBlock sum = sum_branches(b, block_of(in(k, 1)));
+    NeuronBlock& kept = later ? y : x;
+    NeuronBlock sum = normed(1) ? sum_branches(y, x) : sum_branches(x, y);  // the norm is of the first branch
     sum.first = kept.first;
     sum.name = kept.name;
-    if (sum.norm.empty() && !block_of(in(k, 1)).norm.empty()) {
-      // The norm is of the first branch: x + N(y) is N(y) + x.
-      sum = sum_branches(block_of(in(k, 1)), b);
-      sum.first = kept.first;
-      sum.name = kept.name;
-    } else if (!sum.norm.empty() && !block_of(in(k, 1)).norm.empty()) {
-      give(k, sum_of_two(k));
-      return;
-    }
-    gone.dead = true;
+    sum.operation = kept.operation;
+    (later ? x : y).dead = true;
     kept = std::move(sum);
     return pass(k, later ? 1 : 0);
   }
-  if (s.op == "add" && (whole(0) || whole(1))) {
-    const std::size_t mine = whole(0) ? 0 : 1;
-    NeuronBlock passed = copy_of_list(k, aligned(k, 1 - mine), in(k, 1 - mine));
+  if (sums(0) || sums(1)) {
+    const std::size_t mine = sums(0) ? 0 : 1;
+    const NeuronBlock passed = copy_of(k, in(k, 1 - mine), aligned(k, 1 - mine));
     NeuronBlock& b = block_of(in(k, mine));
-    NeuronBlock sum = sum_branches(b, passed);
-    b = std::move(sum);
+    b = sum_branches(b, passed);
     return pass(k, mine);
   }
-  if (s.op == "maximum" && exclusive(k, 0) && source(k, 0).value.shape() == s.value.shape()) {
-    NeuronBlock& b = block_of(in(k, 0));
-    if (b.maximum && b.activation.empty() && b.bias.empty()) {  // max(max(x, y), z)
-      const NeuronBlock more = copy_of_list(k, aligned(k, 1), in(k, 1));
-      NeuronBlock all;
-      for (std::int64_t n = 0; n < b.count(); ++n) {
-        copy_edges(all, b, n);
-        copy_edges(all, more, n);
-        all.close_row();
-        b.layer[n] = std::max(b.layer[n], more.layer[n]);
-      }
-      b.edge_start = std::move(all.edge_start);
-      b.source = std::move(all.source);
-      b.weight = std::move(all.weight);
-      return pass(k);
+  give(k, pair_of(k));
+}
+/// max(x, y), in the block of x where that is a greatest already.
+inline void TraceReader::greatest(std::size_t k, bool own) {
+  for (const std::size_t i : {std::size_t{0}, std::size_t{1}})
+    for (const std::int32_t n : in(k, i).neuron)
+      if (n < 0) refuse(k, "a greatest of values and constants");
+  if (own && block_of(in(k)).maximum && block_of(in(k)).activation.empty() && block_of(in(k)).bias.empty()) {
+    NeuronBlock& b = block_of(in(k));
+    const NeuronBlock more = copy_of(k, in(k, 1), aligned(k, 1));
+    NeuronBlock all;
+    for (std::int64_t n = 0; n < b.count(); ++n) {
+      copy_edges(all, b, n);
+      copy_edges(all, more, n);
+      all.close_row();
+      b.layer[n] = std::max(b.layer[n], more.layer[n]);
     }
+    b.edge_start = std::move(all.edge_start);
+    b.source = std::move(all.source);
+    b.weight = std::move(all.weight);
+    return pass(k);
   }
-  NeuronBlock b = sum_of_two(k);
-  b.maximum = s.op == "maximum";
+  NeuronBlock b = pair_of(k);
+  b.maximum = true;
   give(k, std::move(b));
 }
-inline NeuronBlock TraceReader::copy_of_list(std::size_t k, const std::vector<std::int32_t>& neuron, const Value& x) {
-  NeuronBlock b = behind(k, x, static_cast<std::int64_t>(neuron.size()));
-  for (const std::int32_t n : neuron) {
-    if (n >= 0) b.add(n, 1);
-    b.close_row();
-  }
-  return b;
-}
-inline NeuronBlock TraceReader::sum_of_two(std::size_t k) {
-  const std::vector<std::int32_t> a = aligned(k, 0), c = aligned(k, 1);
-  NeuronBlock b = behind(k, in(k, 0), static_cast<std::int64_t>(a.size()));
-  const std::int32_t layer = std::max(layer_behind(in(k, 0)), layer_behind(in(k, 1)));
-  b.layer.assign(a.size(), layer);
-  for (std::size_t n = 0; n < a.size(); ++n) {
-    if (a[n] >= 0) b.add(a[n], 1);
-    if (c[n] >= 0) b.add(c[n], steps_[k].op == "sub" ? -1.0f : 1.0f);
+/// Neurons that read both values, the second with −1 where it is subtracted.
+inline NeuronBlock TraceReader::pair_of(std::size_t k) {
+  const std::vector<std::int32_t> x = aligned(k, 0), y = aligned(k, 1);
+  NeuronBlock b = behind(k, in(k, 0), static_cast<std::int64_t>(x.size()));
+  b.layer.assign(x.size(), std::max(layer_behind(in(k, 0)), layer_behind(in(k, 1))));
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    if (x[n] >= 0) b.add(x[n], 1);
+    if (y[n] >= 0) b.add(y[n], steps_[k].op == "sub" ? -1.0f : 1.0f);
     b.close_row();
   }
   return b;

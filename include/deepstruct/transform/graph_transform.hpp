@@ -11,7 +11,8 @@ namespace deepstruct {
 ///
 /// Reads the trace of a copy in evaluation mode, never the order of members, and never changes the model. `example` is
 /// the shape of an input with its batch, whose extent does not matter. O(neurons + edges). Throws where an op has no
-/// form as neurons (it multiplies values, or mixes samples) and names it and its place.
+/// form as neurons (it multiplies values, or mixes samples, or is a linear map of more than one position a sample) and
+/// names it and its place.
 template <class M>
 LayeredGraph to_graph(const M& model, const Shape& example, const ExtractOptions& options = {}) {
   return detail::neuron_graph(detail::neurons_of(model, example, options), options.weights, options.positions);
@@ -52,7 +53,7 @@ class GraphTransform {
 /// The bipartite graph of a linear layer, as in Python deepstruct: in_features inputs, then out_features outputs.
 ///
 /// A plain layer needs a threshold. Of a masked one the edges are those of its mask, with a threshold those of at least
-/// this |w|, and with `recompute_masks` those of |w| >= 0.001 whatever the mask, as in the original, where that
+/// this |w|, and with `recompute_masks` besides those of |w| >= 0.001 whatever the mask, as in the original, where that
 /// overwrote the mask.
 class LinearLayerFunctor {
  public:

@@ -10,22 +10,27 @@ namespace deepstruct::detail {
 inline void add_relays(Neurons& neurons) {
   struct Twice {
     std::size_t block, edge;
-    std::int32_t source, layer;  // and the layer of the target
+    std::int32_t source, before, layer;  // branches of the target that read it before; the layer of the target
+  };
+  struct Seen {
+    std::int32_t target = -1, before = 0;
+    std::int64_t row = -1;
   };
   std::vector<Twice> twice;
-  std::vector<std::pair<std::int32_t, std::int64_t>> seen(static_cast<std::size_t>(neurons.count), {-1, -1});
+  std::vector<Seen> seen(static_cast<std::size_t>(neurons.count));
   for (std::size_t n = 0; n < neurons.blocks.size(); ++n) {
     const NeuronBlock& b = neurons.blocks[n];
     if (b.dead || b.single()) continue;
     for (std::int64_t k = 0; k < b.count(); ++k)
       for (std::int64_t r = b.row_of(k); r < b.row_of(k + 1); ++r)
         for (std::int32_t e = b.edge_start[r]; e < b.edge_start[r + 1]; ++e) {
-          const std::pair now{static_cast<std::int32_t>(b.first + k), r};
-          auto& last = seen[b.source[e]];
-          if (last.first == now.first && last.second != r)
-            twice.push_back({n, static_cast<std::size_t>(e), b.source[e], b.layer[k]});
-          else
-            last = now;
+          const auto target = static_cast<std::int32_t>(b.first + k);
+          Seen& last = seen[b.source[e]];
+          if (last.target != target)
+            last = {target, 0, r};
+          else if (last.row != r)
+            last = {target, last.before + 1, r};
+          if (last.before > 0) twice.push_back({n, static_cast<std::size_t>(e), b.source[e], last.before, b.layer[k]});
         }
   }
   if (twice.empty()) return;
@@ -39,9 +44,10 @@ inline void add_relays(Neurons& neurons) {
       l += static_cast<std::int32_t>(std::lower_bound(crowded.begin(), crowded.end(), l) - crowded.begin());
   NeuronBlock relay;
   relay.name = relay.operation = "relay";
-  std::map<std::int32_t, std::int32_t> of;  // the relay of every source
+  std::map<std::pair<std::int32_t, std::int32_t>, std::int32_t> of;  // relays of a source, one for each branch more
   for (const Twice& t : twice) {
-    const auto [at, fresh] = of.try_emplace(t.source, neurons.count + static_cast<std::int32_t>(relay.count()));
+    const auto [at, fresh] =
+        of.try_emplace({t.source, t.before}, neurons.count + static_cast<std::int32_t>(relay.count()));
     if (fresh) {
       relay.layer.push_back(neurons.layer_of(t.source) + 1);
       relay.add(t.source, 1);
@@ -251,6 +257,7 @@ inline LayeredGraph neuron_graph(Neurons neurons, bool weights = true, bool posi
       number("norm_bias", b.norm_bias);
       number("norm_mean", b.norm_mean);
       number("norm_variance", b.norm_variance);
+      for (const auto& [name, values] : b.norm_slots) number(name.c_str(), values);
     }
     group += groups;
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "../core/buffer.hpp"
 #include "../graph/layered_graph.hpp"
 
 namespace deepstruct {
@@ -22,7 +23,7 @@ namespace deepstruct {
 /// | activation | text | f of its branch: relu, leaky_relu(0.01), …; absent: none |
 /// | bias | float | b of its branch; absent: there is none to train |
 /// | activations, biases | text | the same of all branches, in order, where there are several |
-/// | aggregate | text | max: the greatest w·h_source instead of their sum |
+/// | aggregate | text | max: the greatest h_source instead of a sum; the weights of its edges are 1 |
 /// | norm | text | N of the first branch: layer, batch, softmax or log_softmax |
 /// | norm_group | int | neurons that are normalised together |
 /// | norm_weight, norm_bias, norm_mean, norm_variance, norm_eps | float | N(z) = (z − mean)/√(variance + eps)·weight +
@@ -35,7 +36,8 @@ namespace deepstruct {
 /// | position | int | its place in the sum of its branch: sums are bitwise what they were |
 /// | branch | int | number of its branch; absent: 0 |
 ///
-/// What optimizers remember of a weight or bias stands beside it, as weight.<slot>, bias.<slot>, biases.<slot>.
+/// What optimizers remember stands beside it: weight.<slot>, bias.<slot>, biases.<slot>, norm_weight.<slot>,
+/// norm_bias.<slot>.
 namespace detail {
 
 /// The shortest text that is read back as the same float.
@@ -63,7 +65,8 @@ struct NeuronBlock {
   float norm_eps = 0;
   std::vector<std::int32_t> norm_group;  // of every neuron
   std::vector<float> norm_weight, norm_bias, norm_mean, norm_variance;
-  bool dead = false;  // it has become part of another
+  std::map<std::string, std::vector<float>> norm_slots;  // norm_weight.<slot>, norm_bias.<slot>
+  bool dead = false;                                     // it has become part of another
 
   std::int64_t count() const { return static_cast<std::int64_t>(layer.size()); }
   std::int64_t rows() const { return static_cast<std::int64_t>(edge_start.size()) - 1; }
