@@ -618,3 +618,14 @@ TEST_CASE("what looks like a reference in CDATA or a comment is none") {
   REQUIRE_THROWS_AS(read_graphml("<graphml><graph edgedefault=\"directed\"><node id=\"&#0;\"/></graph></graphml>"),
                     Error);
 }
+
+TEST_CASE("GraphML: what looks like a comment inside an attribute hides no bad reference") {
+  const std::string bad =
+      R"(<graphml><key id="a" for="node" attr.name="x<!--y" attr.type="string"/><graph edgedefault="directed">)"
+      R"(<node id="0"><data key="a">&#6;</data></node></graph></graphml>)";
+  test::require_error([&] { read_graphml(bad); }, {"read_graphml: a reference to what is no character of XML"});
+  const Graph good = read_graphml(
+      R"(<graphml><key id="a" for="node" attr.name="x" attr.type="string"/><!-- &#6; '" --><graph edgedefault="directed">)"
+      R"(<node id="0"><data key="a">&#65;<![CDATA[&#6;]]></data></node></graph></graphml>)");
+  REQUIRE(good.vertex_attributes().get<std::string>("x", 0) == "A&#6;");
+}

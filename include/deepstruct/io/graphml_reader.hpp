@@ -314,22 +314,34 @@ class GraphmlReader {
   std::string scratch_;
 };
 
-/// References such as &#0; to what is no character; those in CDATA and comments are none.
+/// References such as &#0; to what is no character; those in CDATA and comments are none, but these begin outside of
+/// tags only: the parser lets a < stand in an attribute.
 inline void check_references(std::string_view text) {
-  const auto behind = [&](std::size_t at, std::string_view end) {
-    const std::size_t found = text.find(end, at);
-    return found == std::string_view::npos ? text.size() : found;
-  };
-  for (std::size_t at = text.find_first_of("&<"); at != std::string_view::npos; at = text.find_first_of("&<", at + 1)) {
-    if (text.substr(at).starts_with("<![CDATA[")) at = behind(at, "]]>");
-    if (text.substr(std::min(at, text.size())).starts_with("<!--")) at = behind(at, "-->");
-    if (!text.substr(std::min(at, text.size())).starts_with("&#")) continue;
-    const bool hex = text.size() - at > 2 && text[at + 2] == 'x';
-    const char* first = text.data() + at + (hex ? 3 : 2);
-    std::uint32_t code = 0;
-    const auto [end, problem] = std::from_chars(first, text.data() + text.size(), code, hex ? 16 : 10);
-    check(problem == std::errc{} && is_xml_character(code),
-          "read_graphml: a reference to what is no character of XML (byte ", at, ")");
+  if (text.find("&#") == std::string_view::npos) return;  // as nearly always
+  bool in_tag = false;
+  char quote = 0;
+  const auto behind = [&](std::size_t at, std::string_view end) { return std::min(text.find(end, at), text.size()); };
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_tag && (c == '"' || c == '\'')) {
+      if (quote == 0 || quote == c) quote = quote == 0 ? c : '\0';
+    } else if (c == '>' && quote == 0) {
+      in_tag = false;
+    } else if (c == '<' && !in_tag) {
+      if (text.substr(at).starts_with("<![CDATA["))
+        at = behind(at, "]]>");
+      else if (text.substr(at).starts_with("<!--"))
+        at = behind(at, "-->");
+      else
+        in_tag = true;
+    } else if (c == '&' && text.substr(at).starts_with("&#")) {
+      const bool hex = text.size() - at > 2 && text[at + 2] == 'x';
+      const char* first = text.data() + at + (hex ? 3 : 2);
+      std::uint32_t code = 0;
+      const auto [end, problem] = std::from_chars(first, text.data() + text.size(), code, hex ? 16 : 10);
+      check(problem == std::errc{} && is_xml_character(code),
+            "read_graphml: a reference to what is no character of XML (byte ", at, ")");
+    }
   }
 }
 
