@@ -1,7 +1,7 @@
 // deepstruct: sparse and structured neural networks in C++20. The umbrella header: the standard library only. One
-// include more are networks from graphs, graph.hpp (a seventh of a first program's compilation), Tensor ↔ Eigen,
-// core/eigen.hpp (Eigen would be a tenth), the check of new rules, autograd/gradcheck.hpp, and models made ready to
-// answer, nn/inference.hpp.
+// include more are networks from graphs, graph.hpp (a seventh of a first program's compilation), convolution, pooling
+// and batch norm, images.hpp (a fourteenth), Tensor ↔ Eigen, core/eigen.hpp (Eigen would be a tenth), the check of new
+// rules, autograd/gradcheck.hpp, and models made ready to answer, nn/inference.hpp.
 #pragma once
 
 #include "version.hpp"
@@ -13,11 +13,8 @@
 
 #include "ops/loss.hpp"
 
-#include "nn/batch_norm.hpp"
-#include "nn/conv.hpp"
 #include "nn/layers.hpp"
 #include "nn/masked_linear.hpp"
-#include "nn/pool.hpp"
 
 #include "train/loop.hpp"
 #include "train/schedule.hpp"
