@@ -154,7 +154,7 @@ TEST_CASE("What no vertex computes is refused by name and place") {
   refused(SurgeryOp([](const Var& x) { return cumsum(x, 1); }, rng), {"to_graph: cumsum has no form as neurons"});
   refused(SurgeryOp(
               [](const Var& x) {
-                return x - mean(x, {{0}, true});
+                return x - mean(x, Over(0, true));
               },
               rng),
           {"to_graph: sum_to has no form as neurons: it sums over samples"});

@@ -97,7 +97,7 @@ TEST_CASE("Networks as users write them have graphs that mean the same") {
     const Var h = a(x);
     return cat({narrow(h, 1, 2, 2), narrow(h, 1, 0, 2)}, 1);
   });
-  net("a mean", [](L a, X x) { return mean(relu(a(x)), Over{{1}, true}); });
+  net("a mean", [](L a, X x) { return mean(relu(a(x)), Over(1, true)); });
   net("log_softmax", [](L a, X x) { return log_softmax(a(x)); });
   net("softmax and a residual", [](L a, X x) { return softmax(a(x)) + x; });
   net("scaled and shifted behind a softmax", [](L a, X x) { return relu(softmax(a(x)) * 2.0f - 0.3f); });
