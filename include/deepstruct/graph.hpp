@@ -1,6 +1,6 @@
-// Networks from graphs and graphs from networks: generators, layered graphs, their metrics and pictures, the models made
-// of them, the way back, and what can be done with networks as graphs. Includes the umbrella header. The spectral gap is
-// one include more, graph/spectrum.hpp, since it needs Eigen.
+// Networks from graphs and graphs from networks: generators, layered graphs, their metrics and pictures, the models
+// made of them, the way back, and what can be done with networks as graphs. Includes the umbrella header. The spectral
+// gap is one include more, graph/spectrum.hpp, since it needs Eigen.
 #pragma once
 
 #include "deepstruct.hpp"

@@ -97,8 +97,8 @@ inline std::vector<Exact> evaluate(const deepstruct::LayeredGraph& g, const std:
         if (norm == "log_softmax") z = z - greatest - std::log(total);
         z = z * number("norm_weight", v, 1) + number("norm_bias", v, 0);
         spreads[v][0] = (spreads[v][0] + std::fabs(mean) + std::fabs(number("norm_mean", v, 0))) * scale *
-                          std::fabs(number("norm_weight", v, 1)) +
-                      std::fabs(number("norm_bias", v, 0)) + 1;
+                            std::fabs(number("norm_weight", v, 1)) +
+                        std::fabs(number("norm_bias", v, 0)) + 1;
       }
     }
     for (const auto& [v, z] : branches) {

@@ -152,11 +152,7 @@ TEST_CASE("What no vertex computes is refused by name and place") {
   refused(SurgeryOp([](const Var& x) { return x * x; }, rng),
           {"to_graph: mul has no form as neurons: a product of two values", "behind layer.bias"});
   refused(SurgeryOp([](const Var& x) { return cumsum(x, 1); }, rng), {"to_graph: cumsum has no form as neurons"});
-  refused(SurgeryOp(
-              [](const Var& x) {
-                return x - mean(x, Over(0, true));
-              },
-              rng),
+  refused(SurgeryOp([](const Var& x) { return x - mean(x, Over(0, true)); }, rng),
           {"to_graph: sum_to has no form as neurons: it sums over samples"});
   refused(SurgeryOp([](const Var& x) { return transpose(x); }, rng),
           {"to_graph: permute has no form as neurons: samples do not stay apart"});

@@ -80,8 +80,8 @@ inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const 
 inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float* values, matrix_view<const float> x,
                                    matrix_view<const float> dy, matrix_view<float> dx, float* dw);
 
-// conv: an image is copied once into blocks of 16 samples with a frame of zeros around it (pack, unfold), and read there
-// by taps: the terms of one output. Every pixel of y sums the same taps, seen from where it stands in the blocks.
+// conv: an image is copied once into blocks of 16 samples with a frame of zeros around it (pack, unfold), and read
+// there by taps: the terms of one output. Every pixel of y sums the same taps, seen from where it stands in the blocks.
 /// Lanes of a block: one 64-byte line per pixel.
 inline constexpr std::int64_t conv_lanes = 16;
 /// Blocks [blocks, channels, height, width, 16], each one contiguous.
@@ -113,8 +113,8 @@ struct conv_columns {
 };
 // y(n, c, h, w)[l] = x(c, h − top, w − left)[16n + l], 0 outside of x
 inline void conv_pack(cpu, conv_image<const float> x, std::int64_t top, std::int64_t left, conv_blocks y);
-// y(n, c, h, j)[l] = x(c, h − top, column of 16n + l and j)[(16n + l) mod samples], 0 outside: few samples and all pixels
-// of a row become the lanes, and every column of the kernel gets a copy
+// y(n, c, h, j)[l] = x(c, h − top, column of 16n + l and j)[(16n + l) mod samples], 0 outside: few samples and all
+// pixels of a row become the lanes, and every column of the kernel gets a copy
 inline void conv_unfold(cpu, conv_image<const float> x, std::int64_t top, conv_columns columns, conv_blocks y);
 // y[c] = Σ_k w[g·w_group + r·w_row + tap[k].weight]·x[g·depth + tap[k]] + bias[c], c = g·rows + r; at most 4096 taps
 inline void conv_dense(cpu, conv_walk x, std::int64_t groups, std::int64_t depth, const conv_tap* tap,
@@ -168,10 +168,10 @@ inline void layer_norm(cpu, matrix_view<const float> x, const float* w, const fl
 inline void layer_norm_dx(cpu, matrix_view<const float> dy, matrix_view<const float> x, const float* w,
                           matrix_view<const float> mean, matrix_view<const float> rstd, matrix_view<float> dx);
 
-// pool: images are the columns of a matrix, column (c·height + i)·width + j. A window of the result is what one window of
-// the rows and one of the columns have in common.
-/// The windows along one extent: place o of the result reads begin[o], begin[o] + step … below end[o]; place i of what is
-/// read can lie only in windows first[i] … last[i] − 1. An average divides by count[o].
+// pool: images are the columns of a matrix, column (c·height + i)·width + j. A window of the result is what one window
+// of the rows and one of the columns have in common.
+/// The windows along one extent: place o of the result reads begin[o], begin[o] + step … below end[o]; place i of what
+/// is read can lie only in windows first[i] … last[i] − 1. An average divides by count[o].
 struct pool_windows {
   std::int64_t in, out, step;
   const std::int32_t *begin, *end, *count, *first, *last;
@@ -187,9 +187,8 @@ inline void avg_pool(cpu, matrix_view<const float> x, pool_windows rows, pool_wi
 // dx = Σ dy / (count·count) of the windows it lies in
 inline void avg_pool_dx(cpu, matrix_view<const float> dy, pool_windows rows, pool_windows cols, matrix_view<float> dx);
 
-// batch_norm: channel c is the columns c·inner … (c + 1)·inner − 1 of x; a statistic has one entry per channel. Sums are
-// in double beyond 4096 terms.
-// mean and (biased) variance over the samples and columns of a channel
+// batch_norm: channel c is the columns c·inner … (c + 1)·inner − 1 of x; a statistic has one entry per channel. Sums
+// are in double beyond 4096 terms. mean and (biased) variance over the samples and columns of a channel
 inline void batch_statistics(cpu, matrix_view<const float> x, std::int64_t inner, float* mean, float* variance);
 // y = (x − mean)·rstd·w + b, rstd = 1/√(variance + eps)
 inline void batch_norm(cpu, matrix_view<const float> x, std::int64_t inner, const float* mean, const float* variance,
