@@ -194,5 +194,10 @@ TEST_CASE("Graphs that say nonsense are refused, and the vertex is named") {
           {"from_graph: branches are numbered 0, 1, ... (-1 of edge"});
   refused([](LayeredGraph& g) { g.edge_attributes().set("branch", 0, std::int64_t{1} << 30); },
           {"from_graph: a vertex has a branch of too high a number"});
+  refused(
+      [](LayeredGraph& g) {
+        for (std::int64_t v = 6; v < 8; ++v) g.vertex_attributes().set("role", v, "hidden");
+      },
+      {"from_graph: no vertex is an output (8 vertices)"});
   test::require_error([] { from_graph(LayeredGraph()); }, {"from_graph: the graph has no vertices"});
 }

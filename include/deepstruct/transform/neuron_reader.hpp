@@ -168,6 +168,7 @@ class NeuronReader {
       }
       if (named ? role == "output" : !feeds[v]) outputs_.push_back(v);
     }
+    check(!outputs_.empty(), "from_graph: no vertex is an output (", n, " vertices)");
   }
 
   static std::vector<std::string> words(const std::string& all) {
