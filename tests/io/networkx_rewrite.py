@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Rewrites networks with NetworkX: reads dan.graphml and ffn.graphml of the current folder, as
-`test_io "[.networkx]"` writes them, and writes *_by_networkx.graphml, nodes in another order, next to this script."""
+`test_io "[networkx]"` writes them, and writes *_by_networkx.graphml, nodes in another order, next to this script."""
 import pathlib
 import random
 
