@@ -42,7 +42,7 @@ StoredTensors export_state_dict(const M& model, const ExportOptions& options = {
   walk(full, [&](const Path& path, const detail::StatePart auto& part) {
     using T = std::remove_cvref_t<decltype(part)>;
     const std::string name = path.str();
-    if constexpr (detail::MaskedLayer<T>) {
+    if constexpr (MaskedLayer<T>) {
       if (options.masks == Masks::none) multiplied.emplace(&part.weight, part.effective_weight());
       masks.emplace(detail::dotted(name, "_mask"), part.weight.shape());
     } else if (options.masks == Masks::none && masks.contains(name)) {
@@ -165,7 +165,7 @@ ImportReport import_state_dict(M& model, const StoredTensors& content, const Imp
   walk(next, [&](const Path& path, detail::StatePart auto& part) {
     using T = std::remove_cvref_t<decltype(part)>;
     const std::string name = path.str();
-    if constexpr (detail::MaskedLayer<T>) {
+    if constexpr (MaskedLayer<T>) {
       const std::string mask = detail::dotted(name, "_mask");
       if constexpr (std::same_as<T, MaskedLinearLayer>)
         if (part.learnable()) return;  // its alphas are a parameter like any other

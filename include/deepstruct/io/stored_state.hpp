@@ -18,17 +18,6 @@ struct SaveOptions {
 
 namespace detail {
 
-/// MaskedLinearLayer, MaskedConv2d: layers of which only the edges of one mask exist, in full or packed storage.
-template <class T>
-concept MaskedLayer = requires(T& layer, const T& same, const Mask& m) {
-  same.packed();
-  same.mask();
-  same.has_saliency();
-  layer.set_mask(m);
-  layer.pack();
-  layer.unpack();
-  layer.weight;
-};
 /// What has a name in a checkpoint.
 template <class T>
 concept StatePart = MaskedLayer<T> || std::same_as<T, Param> || std::same_as<T, Mask> || std::same_as<T, Tensor>;
@@ -181,7 +170,7 @@ StoredTensors stored_state(const M& model, const SaveOptions& options = {}) {
   walk(model, [&](const Path& path, const detail::StatePart auto& part) {
     using T = std::remove_cvref_t<decltype(part)>;
     const std::string name = path.str();
-    if constexpr (detail::MaskedLayer<T>) {
+    if constexpr (MaskedLayer<T>) {
       detail::store_layer(name, part, out);
       weights.insert(&part.weight);
       if (part.packed()) packed_masks.insert(detail::dotted(name, "_mask"));
@@ -210,7 +199,7 @@ void restore_state(M& model, const StoredTensors& content) {
   walk(next, [&](const Path& path, detail::StatePart auto& part) {
     using T = std::remove_cvref_t<decltype(part)>;
     const std::string name = path.str();
-    if constexpr (detail::MaskedLayer<T>) {
+    if constexpr (MaskedLayer<T>) {
       detail::restore_layer(name, part, open);
       weights.insert(&part.weight);
       masks.insert(detail::dotted(name, "_mask"));

@@ -362,12 +362,16 @@ class MaskedLinearLayer {
 
 /// A layer of which only the edges of a mask exist: MaskedLinearLayer, MaskedConv2d.
 template <class L>
-concept MaskedLayer = requires(L layer, const Mask& mask, Tensor t) {
+concept MaskedLayer = requires(L layer, const L same, const Mask& mask, Tensor t) {
   layer.weight;
-  layer.mask();
+  same.packed();
+  same.mask();
+  same.has_saliency();
   layer.set_mask(mask);
   layer.set_saliency(t);
   layer.apply_mask();
+  layer.pack();
+  layer.unpack();
 };
 /// Calls f(layer) or f(dotted name, layer) for every masked layer of any kind, at any depth.
 template <class M, class F>
