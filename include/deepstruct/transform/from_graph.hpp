@@ -65,8 +65,10 @@ class PartMaker : NeuronReader {
       if (first_of(l) >= index_.start[l + 1]) continue;
       const DagUse own = dag_use(l);
       const DagUse both{use.joint && own.joint, use.by_branches && own.by_branches, own.was_dag};
-      const bool tied = own.was_dag ? text("module", first_of(l)) == text("module", first_of(l) - 1) : spanned[l] > 0;
-      if (!runs.empty() && tied && own.was_dag == use.was_dag && (both.joint || both.by_branches)) {
+      const auto tied = [&] {
+        return own.was_dag ? text("module", first_of(l)) == text("module", first_of(l) - 1) : spanned[l] > 0;
+      };
+      if (!runs.empty() && tied() && own.was_dag == use.was_dag && (both.joint || both.by_branches)) {
         runs.back().last_layer = l;
         runs.back().end = index_.start[l + 1];
         runs.back().dag = true;
