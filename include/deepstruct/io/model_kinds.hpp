@@ -208,7 +208,7 @@ struct ModelFile<MaskedDeepDAN> {
     check(skips.size() % 2 == 0, "load_model: connections of layers are pairs (", skips.size(), " numbers)");
     for (std::size_t k = 0; k < skips.size(); k += 2) {
       const std::int32_t s = skips[k], t = skips[k + 1];
-      check(s >= 0 && t <= last && s + 1 < t, "load_model: no such connection of layers (", s, ", ", t, ")");
+      check(s >= 0 && s < t && t - s > 1 && t <= last, "load_model: no such connection of layers (", s, ", ", t, ")");
       const auto source = std::find(is_output.begin() + first[s], is_output.begin() + first[s + 1], 0);
       check(source != is_output.begin() + first[s + 1], "load_model: a connection starts at outputs only (", s, ", ", t,
             ")");
