@@ -61,6 +61,21 @@ void dag_backward(cuda gpu, dag_view d, dag_levels levels, const float* values, 
                   dz);
 }
 
+bool dag_fits(cuda, dag_view d) {
+  static const auto most = static_cast<std::int64_t>(runtime::properties("dag_fits").shared_bytes);
+  return dag_shared_bytes(d, {0, 4}) <= most - 2048;
+}
+void dag_forward(cuda gpu, dag_view d, dag_levels levels, const float* values, const float* bias,
+                 matrix_view<const float> x, matrix_view<float> y, matrix_view<float> h, unsigned char* positive) {
+  dag_forward(gpu, d, levels, values, bias, x, y, h, positive, dag_cut_for(x.rows));
+}
+void dag_backward(cuda gpu, dag_view d, dag_levels levels, const float* values, matrix_view<const float> h,
+                  const unsigned char* positive, matrix_view<const float> dy, matrix_view<float> dx,
+                  matrix_view<float> dz) {
+  const runtime::Buffer<float> scratch(static_cast<std::size_t>(d.by_row.nnz), gpu.stream, "dag_backward");
+  dag_backward(gpu, d, levels, values, h, positive, dy, dx, dz, scratch.data(), dag_cut_for(dy.rows));
+}
+
 void column_sums(cuda gpu, matrix_view<const float> x, float* sums) {
   runtime::launch("column_sums", &device::column_sums, std::min(blocks_for(x.cols, 8), 132u * 8), 256, 0, gpu.stream, x,
                   sums);

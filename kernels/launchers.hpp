@@ -1,7 +1,5 @@
-// What the GPU back end offers, on one page: the launchers of kernels/*.cu. Arguments as in kernels/contract.hpp after
-// the tag, whose stream they work in; every pointer is device memory. Scratch is the caller's, as nothing allocates.
-//
-// All results are bitwise the same from call to call: no sum depends on the order in which threads run.
+// Launchers that let their caller choose how the work is cut, or share scratch: for benchmarks, tests and each other.
+// What ops call is on one page of its own, <deepstruct/kernels/cuda.hpp>.
 #pragma once
 
 #include <cstdint>
@@ -46,12 +44,41 @@ void sparse_linear_dw(cuda, csr_view m, matrix_view<const float> dy, matrix_view
 /// to[k] = values[m.edge[k]]: the edges' values in the order of a pattern with edge ids.
 void gather_edges(cuda, const float* values, csr_view m, float* to);
 
-/// The levels of a layered DAG, on the device: runs of vertices behind the inputs without an edge within a run;
-/// start [count + 1].
-struct dag_levels {
-  const std::int32_t* start = nullptr;
-  std::int32_t count = 0;
+/// How a dense product is cut into blocks: the tile of y that a block takes, and into how many parts the terms go,
+/// whose sums are added in order. Results depend on it in their rounding only.
+struct gemm_cut {
+  enum Tile : std::int32_t { wide, square, few_samples, few_outputs };  ///< 128 × 128, 64 × 64, 8 × 128, 128 × 8
+  Tile tile = square;
+  std::int64_t parts = 1;  ///< or fewer: a part is whole steps of 8 or 16 terms
 };
+/// A pure function of the sizes; parts have at most 4096 terms each, and are added in double.
+gemm_cut gemm_cut_for(std::int64_t samples, std::int64_t outputs, std::int64_t terms);
+/// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o], any number of terms; bias may be null.
+void gemm(cuda, matrix_view<const float> x, strided_view<const float> w, const float* bias, matrix_view<float> y,
+          gemm_cut cut);
+
+/// How a dense product on tensor cores is cut into blocks, as gemm_cut.
+struct tensor_cut {
+  enum Tile : std::int32_t { wide, tall, square };  ///< outputs × samples: 128 × 128, 128 × 64, 64 × 64
+  Tile tile = square;
+  std::int64_t parts = 1;  ///< or fewer: a part is whole steps of 32 terms
+};
+/// A pure function of the sizes; parts have at most 4096 terms each, and are added in double.
+tensor_cut gemm_3xtf32_cut(std::int64_t samples, std::int64_t outputs, std::int64_t terms);
+/// Whether views suit gemm_3xtf32: all begin at multiples of 16 bytes, columns too, w has a stride of 1 and the other
+/// one a multiple of 4, and there is enough of everything to be faster than gemm. Columns of x and y, and lines of w,
+/// are whole fours of floats in storage, of which what is padding may be read.
+bool gemm_3xtf32_fits(matrix_view<const float> x, strided_view<const float> w, matrix_view<float> y);
+/// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o], below 0 made 0 where relu; bias may be null. Each operand is split into two
+/// of TF32, x = hi + lo, and y is the sum of hi·hi + hi·lo + lo·hi on tensor cores (Markidis et al. 2018), in sums of
+/// 32 terms that are added in float32, since tensor cores cut sums off (Ootomo & Yokota 2022). Products are off by
+/// about as much as those of float32. Where an operand is infinite, NaN, or above 0.999·2^128, y is NaN or infinite.
+void gemm_3xtf32(cuda, matrix_view<const float> x, strided_view<const float> w, const float* bias, bool relu,
+                 matrix_view<float> y);
+/// Of any sizes, that only lie as gemm_3xtf32_fits says.
+void gemm_3xtf32(cuda, matrix_view<const float> x, strided_view<const float> w, const float* bias, bool relu,
+                 matrix_view<float> y, tensor_cut cut);
+
 /// How a DAG's kernels are cut: threads of a block (at most 800, by branches 512), samples of a tile (2 or 4).
 struct dag_cut {
   std::int32_t threads, tile;
@@ -88,5 +115,20 @@ void adam_step(cuda, float* w, const float* g, float* m, float* v, float* larges
                const std::int32_t* step);
 /// ++*step
 void next_step(cuda, std::int32_t* step);
+
+/// How a selection is cut: size of the sample, half the width of its bracket in standard deviations, threads of blocks
+/// that work alone (a power of two), and most blocks for what all share: six to each of 132 multiprocessors. The result
+/// does not depend on it.
+struct select_cut {
+  std::int32_t samples = 16384;
+  double deviations = 4;
+  std::int32_t threads = 1024, blocks = 132 * 6;
+};
+selected nth_smallest(cuda, const select_part* parts, std::int64_t count, std::int64_t n, bool magnitude,
+                      select_cut cut);
+/// The same with so many threads to a block, 32, 64, 128 or 256; 16 edges to a thread.
+std::int64_t keep_edges(cuda, csr_view m, const float* saliency, float limit, std::int64_t ties, bool magnitude,
+                        std::int32_t* start, std::int32_t* col, std::int32_t* old_edge, std::int64_t* equal,
+                        std::int32_t threads);
 
 }  // namespace deepstruct::kernels

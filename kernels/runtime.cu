@@ -68,6 +68,9 @@ void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream,
 void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream, Place place) {
   require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(stream)), place);
 }
+void copy_on_device(void* to, const void* from, std::size_t bytes, void* stream, Place place) {
+  require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream)), place);
+}
 void fill(void* to, int byte, std::size_t bytes, void* stream, Place place) {
   require(cudaMemsetAsync(to, byte, bytes, stream_of(stream)), place);
 }

@@ -38,6 +38,23 @@ __device__ __forceinline__ void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Open) : "memory");
 }
 
+/// x rounded to the 11 significant bits of TF32, ties away from 0; of NaN it may be any number. What cvt.rna.tf32.f32
+/// says, which on Hopper are four instructions, two of them for NaN.
+__device__ __forceinline__ float to_tf32(float x) {
+  return __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
+}
+/// c += a·b by the whole warp, [16, 8]·[8, 8], of operands cut off to TF32; exact products, the sum cut off to float32.
+/// With g = lane / 4 and t = lane % 4 a lane has a(g, t), a(g + 8, t), a(g, t + 4), a(g + 8, t + 4); b(t, g),
+/// b(t + 4, g); c(g, 2t), c(g, 2t + 1), c(g + 8, 2t), c(g + 8, 2t + 1).
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+        "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+}
+
 }  // namespace deepstruct::simt
 
 #else

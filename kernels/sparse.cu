@@ -138,6 +138,10 @@ sparse_cut sparse_linear_dw_cut(csr_view m, std::int64_t samples) {
   return best;
 }
 
+static runtime::Buffer<float> scratch_of(std::int64_t floats, cuda device, const char* op) {
+  return floats > 0 ? runtime::Buffer<float>(static_cast<std::size_t>(floats), device.stream, op)
+                    : runtime::Buffer<float>();
+}
 std::int64_t sparse_linear_scratch(csr_view m, sparse_cut cut) { return cut.staged && m.edge ? m.nnz : 0; }
 std::int64_t sparse_linear_dw_scratch(csr_view m, std::int64_t samples, sparse_cut cut) {
   const std::int64_t groups = ceil_div(ceil_div(samples, 4 * cut.lanes), cut.slabs);
@@ -180,6 +184,20 @@ void sparse_linear_dw(cuda device, csr_view m, matrix_view<const float> dy, matr
   if (groups > 1)
     runtime::launch("sparse_linear_dw", &device::sum_parts, blocks_for(m.nnz), 256, 0, device.stream, scratch, groups,
                     m.nnz, dw);
+}
+
+void sparse_linear(cuda device, csr_view m, plan_view, const float* values, matrix_view<const float> x,
+                   const float* bias, bool relu, matrix_view<float> y) {
+  const sparse_cut cut = sparse_linear_cut(m, x.rows);
+  const runtime::Buffer<float> scratch = scratch_of(sparse_linear_scratch(m, cut), device, "sparse_linear");
+  sparse_linear(device, m, values, x, bias, relu, y, scratch.data(), cut);
+}
+void sparse_linear_dw(cuda device, csr_view m, plan_view, matrix_view<const float> dy, matrix_view<const float> x,
+                      float* dw) {
+  const sparse_cut cut = sparse_linear_dw_cut(m, x.rows);
+  const runtime::Buffer<float> scratch =
+      scratch_of(sparse_linear_dw_scratch(m, x.rows, cut), device, "sparse_linear_dw");
+  sparse_linear_dw(device, m, dy, x, dw, scratch.data(), cut);
 }
 
 }  // namespace deepstruct::kernels

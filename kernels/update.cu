@@ -24,6 +24,20 @@ void adam_step(cuda gpu, float* w, const float* g, float* m, float* v, float* la
   runtime::launch("adam_step", vector ? &device::adam_step<true> : &device::adam_step<false>,
                   blocks_for(vector ? (n + 3) / 4 : n), 256, 0, gpu.stream, w, g, m, v, largest, n, rule, step);
 }
+void sgd_step(cuda gpu, float* w, const float* g, float* momentum, std::int64_t n, sgd_rule rule) {
+  sgd_step(gpu, w, g, momentum, n, rule, nullptr);
+}
+void adam_step(cuda gpu, float* w, const float* g, float* m, float* v, float* largest, std::int64_t n, adam_rule rule) {
+  adam_step(gpu, w, g, m, v, largest, n, rule, nullptr);
+}
+void rmsprop_step(cuda gpu, float* w, const float* g, float* v, float* mean, float* momentum, std::int64_t n,
+                  rmsprop_rule rule) {
+  runtime::launch("rmsprop_step", &device::rmsprop_step, blocks_for(n), 256, 0, gpu.stream, w, g, v, mean, momentum, n,
+                  rule);
+}
+void adagrad_step(cuda gpu, float* w, const float* g, float* v, std::int64_t n, adagrad_rule rule) {
+  runtime::launch("adagrad_step", &device::adagrad_step, blocks_for(n), 256, 0, gpu.stream, w, g, v, n, rule);
+}
 void next_step(cuda gpu, std::int32_t* step) {
   runtime::launch("next_step", &device::next_step, 1, 1, 0, gpu.stream, step);
 }

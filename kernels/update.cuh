@@ -69,6 +69,40 @@ __global__ void __launch_bounds__(256)
     adam_one(w[i], __ldg(g + i), m[i], v[i], largest ? largest + i : nullptr, rule);
 }
 
+static __global__ void __launch_bounds__(256)
+    rmsprop_step(float* __restrict__ w, const float* __restrict__ g, float* __restrict__ v, float* __restrict__ mean,
+                 float* __restrict__ momentum, std::int64_t n, rmsprop_rule rule) {
+  const std::int64_t threads = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += threads) {
+    const float weight = w[i], d = __ldg(g + i) + weight * rule.weight_decay;
+    const float square = v[i] * rule.alpha + d * d * (1.0f - rule.alpha);
+    v[i] = square;
+    float variance = square;
+    if (mean) {
+      const float a = mean[i] * rule.alpha + d * (1.0f - rule.alpha);
+      mean[i] = a;
+      variance -= a * a;
+    }
+    float step = d / (sqrtf(variance) + rule.eps);
+    if (momentum) {
+      step += momentum[i] * rule.momentum;
+      momentum[i] = step;
+    }
+    w[i] = weight - step * rule.lr;
+  }
+}
+
+static __global__ void __launch_bounds__(256) adagrad_step(float* __restrict__ w, const float* __restrict__ g,
+                                                           float* __restrict__ v, std::int64_t n, adagrad_rule rule) {
+  const std::int64_t threads = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += threads) {
+    const float weight = w[i], d = __ldg(g + i) + weight * rule.weight_decay;
+    const float sum = v[i] + d * d;
+    v[i] = sum;
+    w[i] = weight - d * rule.lr / (sqrtf(sum) + rule.eps);
+  }
+}
+
 static __global__ void next_step(std::int32_t* step) { ++*step; }
 
 /// A thread to a sample: the greatest logit, the sum of exponentials, then the gradient.

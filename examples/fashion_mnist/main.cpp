@@ -28,17 +28,20 @@ struct Settings {
   std::int64_t batch = 128, limit = 0;
   double sparsity = 95, lr = 1e-3;
   bool quiet = false;
+  ds::Device device = ds::Device::cpu;
 };
 
 /// Median milliseconds of an answer of the model to x.
 template <class Model>
 double forward_ms(const Model& model, const ds::Tensor& input, int repeats) {
-  const ds::Inference answer(model, input);
-  const ds::Var x(input);
+  const ds::Device device = ds::device_of(model);
+  const ds::Var x = ds::to(input, device);
+  const ds::Inference answer(model, x.value());
   std::vector<double> ms;
   for (int k = 0; k < repeats + 5; ++k) {
     const auto begin = std::chrono::steady_clock::now();
     answer(x);
+    ds::finish(device);
     const auto end = std::chrono::steady_clock::now();
     if (k >= 5) ms.push_back(std::chrono::duration<double, std::milli>(end - begin).count());
   }
@@ -120,10 +123,15 @@ int work(CLI::App& app, const examples::Parse& parse) {
   app.add_option("--limit", s.limit, "use only the first N samples (0: all)")
       ->check(examples::within<std::int64_t>(0))
       ->capture_default_str();
+  app.add_option("--device", s.device, "where the network lives: cpu or cuda")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, ds::Device>{{"cpu", ds::Device::cpu}, {"cuda", ds::Device::cuda}}));
   app.add_flag("--quiet", s.quiet, "no progress, only the report card");
   parse();
 
   if (s.threads > 0) ds::set_num_threads(s.threads);
+  ds::check(s.device == ds::Device::cpu || ds::cuda_available(), "--device: this program has no GPU to run on (",
+            s.device, ")");
   const ds::Dataset train = examples::load_half(s.data, "train", 10, s.limit),
                     test = examples::load_half(s.data, "t10k", 10, s.limit);
   const std::int64_t inputs = train.x_shape().rows();
@@ -135,6 +143,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
 
   ds::Rng rng(s.seed);
   ds::MaskedDeepFFN model(inputs, 10, {300, 100}, {}, rng);
+  ds::to(model, s.device);
   const std::int64_t all = ds::get_network_weight_count(model);
   const auto sparsity = [&] {
     return 1 - static_cast<double>(ds::get_network_weight_count(model)) / static_cast<double>(all);
@@ -197,7 +206,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   ds::save(packed, out / "checkpoint.safetensors");
   ds::save(packed, out / "packed.safetensors", {.slots = false});
   const ds::Batch sample = test.slice(0, std::min(s.batch, test.size()));
-  const ds::Tensor a = model(sample.x).value(), b = packed(sample.x).value();
+  const ds::Tensor x = ds::to(sample.x, s.device), a = model(x).value(), b = packed(x).value();
   const double difference = double{ds::amax(ds::abs(ds::sub(a, b))).item()};
   ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
 

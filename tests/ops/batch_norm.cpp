@@ -4,6 +4,7 @@
 #include <deepstruct/ops/batch_norm.hpp>
 
 #include "support/cases.hpp"
+#include "support/device.hpp"
 
 using namespace deepstruct;
 
@@ -17,7 +18,7 @@ const std::vector<Shape> batch_norm_shapes{{4, 3},       {17, 2},       {2, 3, 4
 
 void require_batch_norm_gradients(const GradcheckFunction& f, const std::vector<Tensor>& inputs) {
   test::Poison poison;
-  const auto first = gradcheck(f, inputs), second = gradcheck_second(f, inputs, {.directions = 2});
+  const auto first = gradcheck(f, inputs, test::on_device()), second = gradcheck_second(f, inputs, test::on_device(2));
   std::ostringstream text;
   first.write(text);
   second.write(text);

@@ -5,6 +5,7 @@
 #include <deepstruct/ops/conv.hpp>
 
 #include "support/cases.hpp"
+#include "support/device.hpp"
 
 using namespace deepstruct;
 using test::require_close;
@@ -21,13 +22,13 @@ Tensor conv_random(const Shape& shape, std::uint64_t seed) {
 
 void require_conv_gradients(const GradcheckFunction& f, const std::vector<Tensor>& inputs) {
   test::Poison poison;
-  GradcheckOptions options;
+  GradcheckOptions options = test::on_device();
   const auto first = gradcheck(f, inputs, options);
   std::ostringstream text;
   first.write(text);
   INFO(text.str());
   CHECK(first.ok);
-  options.directions = 2;
+  options.directions = test::on_device(2).directions;
   const auto second = gradcheck_second(f, inputs, options);
   std::ostringstream second_text;
   second.write(second_text);

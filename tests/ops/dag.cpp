@@ -4,6 +4,7 @@
 #include <deepstruct/ops/dag.hpp>
 
 #include "support/cases.hpp"
+#include "support/device.hpp"
 
 using namespace deepstruct;
 using test::Exact;
@@ -202,7 +203,8 @@ TEST_CASE("Derivatives of a layered DAG are those of differences, twice") {
     const GradcheckFunction f = [&](std::span<const Var> in) { return c.run(in[0], in[1] * 0.125f, in[2]); };
     const std::vector<Tensor> at{c.x, c.values, bias};
     std::ostringstream text;
-    const GradcheckReport first = gradcheck(f, at), second = gradcheck_second(f, at);
+    const GradcheckReport first = gradcheck(f, at, test::on_device()),
+                          second = gradcheck_second(f, at, test::on_device());
     first.write(text);
     second.write(text);
     INFO(text.str());

@@ -5,6 +5,7 @@
 #include <deepstruct/ops/loss.hpp>
 
 #include "support/cases.hpp"
+#include "support/device.hpp"
 #include "support/reference.hpp"
 
 using namespace deepstruct;
@@ -55,13 +56,15 @@ void require_gradients(const GradcheckFunction& f, const std::vector<Tensor>& in
   test::Poison poison;
   std::ostringstream shapes;
   for (const Tensor& t : inputs) shapes << ' ' << t.shape();
+  options.device = test::on_device().device;
+  options.directions = test::on_device(options.directions).directions;
   const auto report = gradcheck(f, inputs, options);
   std::ostringstream text;
   report.write(text);
   INFO("inputs" << shapes.str() << "; " << text.str());
   CHECK(report.ok);
   if (derivatives == twice) {
-    options.directions = 2;
+    options.directions = test::on_device(2).directions;
     const auto second = gradcheck_second(f, inputs, options);
     std::ostringstream second_text;
     second.write(second_text);

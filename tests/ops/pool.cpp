@@ -4,6 +4,7 @@
 #include <deepstruct/ops/pool.hpp>
 
 #include "support/cases.hpp"
+#include "support/device.hpp"
 #include "support/reference.hpp"
 
 using namespace deepstruct;
@@ -99,7 +100,7 @@ std::vector<Pool2dOptions> pool_options(Pool kind) {
 
 void require_pool_gradients(const GradcheckFunction& f, const Tensor& x) {
   test::Poison poison;
-  const auto first = gradcheck(f, {x}), second = gradcheck_second(f, {x}, {.directions = 2});
+  const auto first = gradcheck(f, {x}, test::on_device()), second = gradcheck_second(f, {x}, test::on_device(2));
   std::ostringstream text;
   first.write(text);
   second.write(text);

@@ -1,14 +1,18 @@
 // The emulator's inside: fibers, meetings, and what the sanitizers are told of them.
 #include "emulator.hpp"
 
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <random>
 #include <string>
@@ -369,6 +373,141 @@ void copy_wait(std::size_t open) {
       copies.pop_front();
     }
     for (const Copy& c : group) *static_cast<float4*>(c.to) = *static_cast<const float4*>(c.from);
+  }
+}
+
+namespace {
+
+float cut_off(double v) {
+  const float near = static_cast<float>(v);
+  return std::fabs(double{near}) > std::fabs(v) ? std::nextafter(near, 0.0f) : near;
+}
+float tensor_sum(const std::array<double, 9>& addends) {
+  double greatest = 0, sum = 0;
+  bool finite = true;
+  for (const double v : addends) {
+    finite = finite && std::isfinite(v);
+    greatest = std::max(greatest, std::fabs(v));
+    sum += v;
+  }
+  if (!finite) return static_cast<float>(sum);
+  if (greatest == 0) return 0;
+  const double unit = std::ldexp(1.0, std::ilogb(greatest) - 24);
+  sum = 0;
+  for (const double v : addends) sum += std::trunc(v / unit);
+  return cut_off(sum * unit);
+}
+double tf32(float x) { return double{std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffffe000u)}; }
+
+}  // namespace
+
+void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Where where) {
+  const Votes<std::array<float, 4>> as(0xffffffffu, {a[0], a[1], a[2], a[3]}, where);
+  const Votes<std::array<float, 2>> bs(0xffffffffu, {b[0], b[1]}, where);
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = lane() / 4, upper = i / 2, column = lane() % 4 * 2 + i % 2;
+    std::array<double, 9> addends{};
+    for (unsigned k = 0; k < 8; ++k)
+      addends[k] = tf32(as.of[row * 4 + k % 4][upper + k / 4 * 2]) * tf32(bs.of[column * 4 + k % 4][k / 4]);
+    addends[8] = double{c[i]};
+    c[i] = tensor_sum(addends);
+  }
+}
+
+namespace {
+
+/// What is allocated, by address.
+std::map<const std::byte*, std::size_t>& allocations() {
+  static auto& all = *new std::map<const std::byte*, std::size_t>;
+  return all;
+}
+std::mutex memory_mutex;
+
+#if defined(__SANITIZE_ADDRESS__)
+void* take(std::size_t bytes) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 256, bytes) == 0 ? memory : nullptr;
+}
+void give(void* memory, std::size_t) { std::free(memory); }
+void protect(int) {}
+#else
+/// One range of addresses, so that one call closes it.
+struct Arena {
+  static constexpr std::size_t size = std::size_t{4} << 30;
+  std::byte* base;
+  std::size_t used = 0;
+  std::map<std::size_t, std::vector<std::byte*>> free;  ///< by size
+  Arena()
+      : base(static_cast<std::byte*>(
+            mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {}
+};
+Arena& arena() {
+  static auto& one = *new Arena;
+  return one;
+}
+std::size_t rounded(std::size_t bytes) { return std::bit_ceil(std::max<std::size_t>(bytes, 256)); }
+void* take(std::size_t bytes) {
+  const std::size_t size = rounded(bytes);
+  auto& free = arena().free[size];
+  if (!free.empty()) {
+    std::byte* memory = free.back();
+    free.pop_back();
+    return memory;
+  }
+  if (arena().base == MAP_FAILED || arena().used + size > Arena::size) return nullptr;
+  arena().used += size;
+  return arena().base + arena().used - size;
+}
+void give(void* memory, std::size_t bytes) { arena().free[rounded(bytes)].push_back(static_cast<std::byte*>(memory)); }
+void protect(int how) {
+  const std::size_t pages = (arena().used + 4095) / 4096 * 4096;
+  if (pages) mprotect(arena().base, pages, how);
+}
+#endif
+int opened = 0;
+
+}  // namespace
+
+void* allocate(std::size_t bytes) {
+  const Unwatched guard;
+  const Opened open;  // before the range grows and after
+  std::lock_guard lock(memory_mutex);
+  auto* memory = static_cast<std::byte*>(take(bytes ? bytes : 1));
+  if (!memory) return nullptr;
+  protect(PROT_READ | PROT_WRITE);
+  std::memset(memory, 0xff, bytes);
+  allocations().emplace(memory, bytes ? bytes : 1);
+  return memory;
+}
+void release(void* memory) noexcept {
+  const Unwatched guard;
+  std::lock_guard lock(memory_mutex);
+  const auto at = allocations().find(static_cast<const std::byte*>(memory));
+  if (at == allocations().end()) return;
+  give(memory, at->second);
+  allocations().erase(at);
+}
+Opened::Opened() {
+  std::lock_guard lock(memory_mutex);
+  if (opened++ == 0) protect(PROT_READ | PROT_WRITE);
+}
+Opened::~Opened() {
+  std::lock_guard lock(memory_mutex);
+  if (--opened == 0) protect(PROT_NONE);
+}
+void check_argument(const void* argument, std::size_t size) {
+  const Unwatched guard;
+  std::lock_guard lock(memory_mutex);
+  for (std::size_t at = 0; at + sizeof(std::uintptr_t) <= size; at += sizeof(std::uintptr_t)) {
+    std::uintptr_t word;
+    std::memcpy(&word, static_cast<const std::byte*>(argument) + at, sizeof word);
+    if (word < 0x10000000000 || word > 0x7fffffffffff) continue;  // a number; programs lie higher
+    const auto* address = reinterpret_cast<const std::byte*>(word);
+    auto next = allocations().upper_bound(address);
+    if (next != allocations().begin() && address <= std::prev(next)->first + std::prev(next)->second) continue;
+    // Padding between members may hold anything, but seldom an address at which there is memory.
+    if (msync(reinterpret_cast<void*>(word / 4096 * 4096), 1, MS_ASYNC) == 0)
+      throw Fault("a kernel is given the address of what is not memory of the device");
   }
 }
 

@@ -82,6 +82,22 @@ void* dynamic_shared();
 void copy_async(void* to, const void* from);
 void copy_commit();
 void copy_wait(std::size_t open);
+/// How a tensor core rounds its sums is not documented. Here addends are cut off 24 bits below the first bit of the
+/// greatest, and their sum to a float: a kernel that is exact enough with that needs no better hardware.
+void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Where where);
+
+/// Memory of the device: NaN, its end the end of an allocation to AddressSanitizer. Elsewhere the host may not touch it
+/// except while one of these lives, which is while a kernel runs or a copy is made.
+void* allocate(std::size_t bytes);
+void release(void* memory) noexcept;
+struct Opened {
+  Opened();
+  ~Opened();
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+};
+/// Throws Fault if what a kernel is given holds the address of anything that is not memory of the device.
+void check_argument(const void* argument, std::size_t size);
 
 /// What every lane of the mask brings.
 template <class T>
@@ -110,6 +126,12 @@ inline void copy_commit() { emulator::copy_commit(); }
 template <int Open>
 void copy_wait() {
   emulator::copy_wait(Open);
+}
+inline float to_tf32(float x) {
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(x) + 0x1000u) & 0xffffe000u);
+}
+inline void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Where where = Where::current()) {
+  emulator::mma_tf32(c, a, b, where);
 }
 
 }  // namespace deepstruct::simt
@@ -177,5 +199,8 @@ T __ldg(const T* at) {
   return *at;
 }
 inline int __popc(unsigned v) { return std::popcount(v); }
+inline int __clz(int v) { return std::countl_zero(static_cast<unsigned>(v)); }
+inline unsigned __float_as_uint(float v) { return std::bit_cast<unsigned>(v); }
+inline float __uint_as_float(unsigned v) { return std::bit_cast<float>(v); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a < b ? b : a; }

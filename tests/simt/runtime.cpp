@@ -2,7 +2,6 @@
 #include "../../kernels/runtime.hpp"
 
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 
 namespace deepstruct::runtime {
@@ -10,21 +9,28 @@ namespace deepstruct::runtime {
 int device_count() { return 1; }
 Properties properties(Place) { return {"emulator", 0, 1, 227 * 1024, 0, 0}; }
 
-// Exactly as many bytes as asked for, so that AddressSanitizer sees their end, and NaN in all of them.
 void* allocate(std::size_t bytes, void*, Place place) {
-  void* memory = nullptr;
-  check(posix_memalign(&memory, 256, bytes ? bytes : 1) == 0, place.op, ": out of memory (", bytes, " bytes)");
-  std::memset(memory, 0xff, bytes);
+  void* memory = simt::emulator::allocate(bytes);
+  check(memory != nullptr, place.op, ": out of memory (", bytes, " bytes)");
   return memory;
 }
-void release(void* memory, void*) noexcept { std::free(memory); }
+void release(void* memory, void*) noexcept { simt::emulator::release(memory); }
 void copy_to_device(void* to, const void* from, std::size_t bytes, void*, Place) {
+  if (bytes) simt::emulator::check_argument(&to, sizeof to);
+  const simt::emulator::Opened opened;
   if (bytes) std::memcpy(to, from, bytes);
 }
 void copy_to_host(void* to, const void* from, std::size_t bytes, void*, Place) {
+  if (bytes) simt::emulator::check_argument(&from, sizeof from);
+  const simt::emulator::Opened opened;
+  if (bytes) std::memcpy(to, from, bytes);
+}
+void copy_on_device(void* to, const void* from, std::size_t bytes, void*, Place) {
+  const simt::emulator::Opened opened;
   if (bytes) std::memcpy(to, from, bytes);
 }
 void fill(void* to, int byte, std::size_t bytes, void*, Place) {
+  const simt::emulator::Opened opened;
   if (bytes) std::memset(to, byte, bytes);
 }
 void synchronize(void*, Place) {}

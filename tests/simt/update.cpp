@@ -93,6 +93,92 @@ const test::Register sgd("update: SGD, two steps", [] {
   }
 });
 
+const test::Register rmsprop("update: RMSprop, centred and with momentum, two steps", [] {
+  for (const std::int64_t n : {1, 77, 300})
+    for (const int kind : {0, 1, 2, 3}) {  // bit 0: centred, bit 1: momentum
+      Rng rng(static_cast<std::uint64_t>(n * 4 + kind));
+      const auto w = test::normal(n, rng);
+      const std::vector<float> zeros(w.size());
+      const Buffer<float> dw = on_device(w), dv = on_device(zeros), da = on_device(zeros), dm = on_device(zeros);
+      std::vector<double> ew(w.begin(), w.end()), ev(w.size()), ea(w.size()), em(w.size());
+      const double lr = 0.01, alpha = 0.75, eps = 1e-3, decay = 0.1, momentum = 0.9;
+      for (int t = 1; t <= 2; ++t) {
+        const auto g = test::normal(n, rng);
+        const Buffer<float> dg = on_device(g);
+        kernels::rmsprop_step(cuda{}, dw.data(), dg.data(), dv.data(), kind & 1 ? da.data() : nullptr,
+                              kind & 2 ? dm.data() : nullptr, n, {0.01f, 0.75f, 1e-3f, 0.1f, 0.9f});
+        for (std::size_t i = 0; i < ew.size(); ++i) {
+          const double d = double{g[i]} + ew[i] * decay;
+          ev[i] = ev[i] * alpha + d * d * (1 - alpha);
+          if (kind & 1) ea[i] = ea[i] * alpha + d * (1 - alpha);
+          double step = d / (std::sqrt(ev[i] - ea[i] * ea[i]) + eps);
+          if (kind & 2) step = em[i] = em[i] * momentum + step;
+          ew[i] -= step * lr;
+        }
+      }
+      const auto gw = dw.to_host(), gv = dv.to_host(), ga = da.to_host(), gm = dm.to_host();
+      for (std::size_t i = 0; i < ew.size(); ++i) {
+        const auto at = static_cast<std::int64_t>(i);
+        expect_near(double{gw[i]}, ew[i], "rmsprop: w", at);
+        expect_near(double{gv[i]}, ev[i], "rmsprop: square", at);
+        expect_near(double{ga[i]}, ea[i], "rmsprop: mean", at);
+        expect_near(double{gm[i]}, em[i], "rmsprop: momentum", at);
+      }
+    }
+});
+
+const test::Register adagrad("update: Adagrad, two steps", [] {
+  for (const std::int64_t n : {0, 1, 77, 300}) {
+    Rng rng(static_cast<std::uint64_t>(n));
+    const auto w = test::normal(n, rng);
+    const Buffer<float> dw = on_device(w), dv = on_device(std::vector<float>(w.size(), 0.5f));
+    std::vector<double> ew(w.begin(), w.end()), ev(w.size(), 0.5);
+    for (int t = 1; t <= 2; ++t) {
+      const auto g = test::normal(n, rng);
+      const Buffer<float> dg = on_device(g);
+      kernels::adagrad_step(cuda{}, dw.data(), dg.data(), dv.data(), n, {0.1f, 1e-3f, 0.01f});
+      for (std::size_t i = 0; i < ew.size(); ++i) {
+        const double d = double{g[i]} + ew[i] * 0.01;
+        ev[i] += d * d;
+        ew[i] -= d * 0.1 / (std::sqrt(ev[i]) + 1e-3);
+      }
+    }
+    const auto gw = dw.to_host(), gv = dv.to_host();
+    for (std::size_t i = 0; i < ew.size(); ++i) {
+      expect_near(double{gw[i]}, ew[i], "adagrad: w", static_cast<std::int64_t>(i));
+      expect_near(double{gv[i]}, ev[i], "adagrad: sum", static_cast<std::int64_t>(i));
+    }
+  }
+});
+
+const test::Register contract("update: steps whose number the rule knows", [] {
+  const std::int64_t n = 50;
+  Rng rng(12);
+  const auto w = test::normal(n, rng), g = test::normal(n, rng), m = test::normal(n, rng);
+  auto v = test::normal(n, rng);
+  for (float& x : v) x *= x;
+  const kernels::sgd_rule by_sgd{0.1f, 0.9f, 0.25f, 0.01f, true, false};
+  kernels::adam_rule by_adam{};
+  by_adam.lr = 0.01f, by_adam.beta1 = 0.9f, by_adam.beta2 = 0.999f, by_adam.eps = 1e-8f;
+  by_adam.rest1 = 0.1f, by_adam.rest2 = 0.001f, by_adam.step_size = 0.02f, by_adam.root = 0.3f;
+  std::vector<std::vector<float>> got[2];
+  for (const bool with_null : {true, false}) {
+    const Buffer<float> dg = on_device(g);
+    Buffer<float> dw = on_device(w), dm = on_device(m), dv = on_device(v), dl = on_device(v);
+    if (with_null)
+      kernels::sgd_step(cuda{}, dw.data(), dg.data(), dm.data(), n, by_sgd, nullptr);
+    else
+      kernels::sgd_step(cuda{}, dw.data(), dg.data(), dm.data(), n, by_sgd);
+    for (const Buffer<float>* b : {&dw, &dm}) got[with_null].push_back(b->to_host());
+    if (with_null)
+      kernels::adam_step(cuda{}, dw.data(), dg.data(), dm.data(), dv.data(), dl.data(), n, by_adam, nullptr);
+    else
+      kernels::adam_step(cuda{}, dw.data(), dg.data(), dm.data(), dv.data(), dl.data(), n, by_adam);
+    for (const Buffer<float>* b : {&dw, &dm, &dv, &dl}) got[with_null].push_back(b->to_host());
+  }
+  check(got[0] == got[1] && got[0][0] != w && got[0][2] != got[0][0], "update: the contract's steps differ");
+});
+
 const test::Register loss("update: cross entropy and its gradient", [] {
   for (const std::int64_t samples : {1, 5, 64, 70})
     for (const std::int64_t classes : {1, 2, 10}) {

@@ -59,6 +59,18 @@ __global__ void reverse(const float4* x, float4* y) {
   y[blockIdx.x * 2 * n + t] = both[2 * n - 1 - t];
 }
 
+/// c += a·b of one warp, [16, 8]·[8, 8], all column-major; and every thread's share of x rounded to TF32.
+__global__ void multiply(const float* a, const float* b, float* c, float* x) {
+  const unsigned g = threadIdx.x / 4, t = threadIdx.x % 4;
+  const float mine_a[4] = {a[t * 16 + g], a[t * 16 + g + 8], a[(t + 4) * 16 + g], a[(t + 4) * 16 + g + 8]};
+  const float mine_b[2] = {b[g * 8 + t], b[g * 8 + t + 4]};
+  float *const left = c + 2 * t * 16 + g, *const right = left + 16;
+  float sum[4] = {left[0], right[0], left[8], right[8]};
+  simt::mma_tf32(sum, mine_a, mine_b);
+  left[0] = sum[0], right[0] = sum[1], left[8] = sum[2], right[8] = sum[3];
+  x[threadIdx.x] = simt::to_tf32(x[threadIdx.x]);
+}
+
 const test::Register shuffles("vocabulary: shuffles and votes", [] {
   const Buffer<std::int32_t> out(64 * 8);
   runtime::launch("talk", &talk, 1, 64, 0, nullptr, out.data());
@@ -86,6 +98,51 @@ const test::Register sums("vocabulary: shared memory, barriers, atomics", [] {
   runtime::fill(sum.data(), 0, 4, nullptr, "sum");
   runtime::launch("add_up", &add_up, 5, 128, 0, nullptr, in.data(), 1000, sum.data());
   check(sum.to_host()[0] == 499500, "vocabulary: the sum is ", sum.to_host()[0]);
+});
+
+const test::Register tensor_cores("vocabulary: products on tensor cores", [] {
+  const auto run = [](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c,
+                      const std::vector<float>& x) {
+    const Buffer<float> left{std::span<const float>(a)}, right{std::span<const float>(b)},
+        sum{std::span<const float>(c)}, round{std::span<const float>(x)};
+    runtime::launch("multiply", &multiply, 1, 32, 0, nullptr, left.data(), right.data(), sum.data(), round.data());
+    return std::pair(sum.to_host(), round.to_host());
+  };
+  // Whole numbers, so that no sum is rounded; those of 12 bits lose their last one.
+  std::vector<float> a(128), b(64), c(128), x(32, 1.0f);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50);
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(static_cast<int>(i * 29 % 83) - 41);
+  for (std::size_t i = 0; i < c.size(); ++i) c[i] = static_cast<float>(i);
+  a[3 * 16 + 9] = 2051, b[2 * 8 + 7] = -2303;
+  x = {1, 1 + 0x1p-11f, -1 - 0x1p-11f, 1 + 0x1p-11f - 0x1p-23f, 1 + 0x3p-11f, 0, -0.0f, 0x1.fffp7f};
+  const std::vector<float> rounded = {1, 1 + 0x1p-10f, -1 - 0x1p-10f, 1, 1 + 0x1p-9f, 0, -0.0f, 0x1p8f};
+  x.resize(32, 3), x[31] = std::numeric_limits<float>::infinity();
+  const auto [sum, round] = run(a, b, c, x);
+  a[3 * 16 + 9] = 2050, b[2 * 8 + 7] = -2302;
+  for (std::size_t m = 0; m < 16; ++m)
+    for (std::size_t n = 0; n < 8; ++n) {
+      float want = c[n * 16 + m];
+      for (std::size_t k = 0; k < 8; ++k) want += a[k * 16 + m] * b[n * 8 + k];
+      check(sum[n * 16 + m] == want, "vocabulary: c(", m, ", ", n, ") is ", sum[n * 16 + m], ", not ", want);
+    }
+  for (std::size_t i = 0; i < rounded.size(); ++i)
+    check(round[i] == rounded[i], "vocabulary: ", x[i], " is rounded to ", round[i], ", not ", rounded[i]);
+  check(round[31] == x[31] && round[20] == 3, "vocabulary: infinity is rounded to ", round[31]);
+
+  // Sums that are rounded are off by a few of the last bits of the greatest.
+  Rng rng(3);
+  a = test::normal(128, rng), b = test::normal(64, rng), c = test::normal(128, rng);
+  for (std::vector<float>* v : {&a, &b})
+    for (float& one : *v) one = std::ldexp(std::round(std::ldexp(one, 8)), -8);  // at most 11 bits
+  const std::vector<float> got = run(a, b, c, x).first;
+  for (std::size_t m = 0; m < 16; ++m)
+    for (std::size_t n = 0; n < 8; ++n) {
+      test::Exact want;
+      want.add(double{c[n * 16 + m]});
+      for (std::size_t k = 0; k < 8; ++k) want.add(double{a[k * 16 + m]} * double{b[n * 8 + k]});
+      check(std::fabs(double{got[n * 16 + m]} - want.value) <= 0x8p-24 * want.magnitude, "vocabulary: c(", m, ", ", n,
+            ") is ", got[n * 16 + m], ", not ", want.value);
+    }
 });
 
 const test::Register copies("vocabulary: copies that arrive later", [] {

@@ -15,6 +15,7 @@ namespace detail {
 /// a + b of equal shapes, as an op. The engine needs this one itself: gradients of a value used twice add up.
 inline Var accumulate(const Var& a, const Var& b) {
   Tensor y = a.value();
+  common_device("backward", a, b);
   check(a.shape() == b.shape(), "backward: gradients of one value differ in shape (", a.shape(), " and ", b.shape(),
         ")");
   on(y.device(), [&](auto device) { kernels::add_into(device, b.value().data(), y.data(), y.shape().storage()); });
@@ -53,6 +54,7 @@ inline void pull_back(const Var& y, Var dy, std::uint64_t oldest, bool release,
       if (!dx[k] || !x.wants_grad() || x.node()->order < oldest) continue;
       check(dx[k].shape() == x.shape(), "backward: rule of ", n.op, " gives a gradient of another shape (",
             dx[k].shape(), " for ", x.shape(), ")");
+      common_device(n.op, x, dx[k]);
       Pending& at = pending[x.node()->order];
       at.value = x;
       at.gradient = at.gradient ? accumulate(at.gradient, dx[k]) : std::move(dx[k]);
@@ -79,7 +81,7 @@ inline void backward(const Var& loss, BackwardOptions options = {}) {
         loss ? loss.shape() : Shape{0}, ")");
   check(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient (shape ", loss.shape(), ")");
   no_grad guard;
-  detail::pull_back(loss, Var(Tensor::ones(loss.shape())), 0, !options.keep_tape, [](Node& n, Var& dx) {
+  detail::pull_back(loss, Var(Tensor::ones(loss.shape(), loss.device())), 0, !options.keep_tape, [](Node& n, Var& dx) {
     if (n.op != "leaf") return;
     if (!n.has_grad)
       n.grad = dx.node().use_count() == 1 ? std::move(dx.mutable_value()) : dx.value();  // nobody else's: no copy
@@ -113,13 +115,13 @@ inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {})
     bool before;
     ~Restore() { detail::tape_state.gradients = before; }
   } restore{before};
-  Var seed = options.seed ? options.seed : Var(Tensor::ones(y.shape()));
+  Var seed = options.seed ? options.seed : Var(Tensor::ones(y.shape(), y.device()));
   detail::pull_back(y, std::move(seed), oldest, false, [&](Node& n, Var& dx) {
     for (std::size_t k = 0; k < x.size(); ++k)
       if (x[k].node().get() == &n) result[k] = dx;
   });
   for (std::size_t k = 0; k < x.size(); ++k)
-    if (!result[k]) result[k] = Var(Tensor::zeros(x[k].shape()));
+    if (!result[k]) result[k] = Var(Tensor::zeros(x[k].shape(), x[k].device()));
   return result;
 }
 inline Vars grad(const Var& y, std::initializer_list<Var> x, GradOptions options = {}) {

@@ -23,6 +23,7 @@ struct GradcheckOptions {
   double noise = 4;               ///< rounding error of an output of f, in units of 2⁻²³ of its value
   std::vector<float> kinks = {};  ///< elements of inputs within reach of these values are moved out of it
   std::uint64_t seed = 1;         ///< of the random directions
+  Device device = Device::cpu;    ///< where f runs; its values elsewhere are also compared with those on the CPU
 };
 
 /// What gradcheck found: the comparison with the greatest error relative to its tolerance.
@@ -55,6 +56,35 @@ using GradcheckFunction = std::function<Var(std::span<const Var>)>;
 namespace detail {
 
 using ManyOutputs = std::function<Vars(std::span<const Var>)>;
+
+/// f run on a device, between inputs and outputs on the CPU.
+inline ManyOutputs gradcheck_on(const ManyOutputs& f, Device device) {
+  return [f, device](std::span<const Var> x) {
+    Vars moved;
+    for (const Var& v : x) moved.push_back(to(v, device));
+    Vars y = f(moved);
+    for (Var& v : y) v = to(v, Device::cpu);
+    return y;
+  };
+}
+/// Compares what f gives on a device with what it gives on the CPU; the CPU's results are not far off.
+inline void gradcheck_values(const ManyOutputs& f, const Vars& x, const Vars& y, GradcheckReport& report) {
+  const Vars expected = f(x);
+  for (std::size_t k = 0; k < y.size(); ++k) {
+    check(y[k].shape() == expected[k].shape(), "gradcheck: shapes differ between devices (", y[k].shape(), " and ",
+          expected[k].shape(), ")");
+    double most = 0;
+    for (const float v : expected[k].value().to_vector()) most = std::max(most, std::fabs(double{v}));
+    const std::vector<float> want = expected[k].value().to_vector();
+    y[k].value().for_each([&](std::int64_t i, float got) {
+      const double error = std::fabs(double{got} - double{want[static_cast<std::size_t>(i)]}), allowed = 1e-5 * most;
+      if (error <= allowed || !report.ok) return;
+      report.ok = false;
+      report.mode = "value on the device", report.error = error, report.tolerance = allowed;
+      report.analytic = double{got}, report.numeric = double{want[static_cast<std::size_t>(i)]};
+    });
+  }
+}
 
 /// Σ_k ⟨u_k, y_k⟩, a scalar whose gradient is u.
 inline Var gradcheck_dot(const Vars& y, std::vector<Tensor> u) {
@@ -148,7 +178,10 @@ inline Directional gradcheck_numeric(const ManyOutputs& f, const std::vector<Ten
   return result;
 }
 
-inline GradcheckReport gradcheck_many(const ManyOutputs& f, std::vector<Tensor> x, const GradcheckOptions& options) {
+inline GradcheckReport gradcheck_many(const ManyOutputs& given, std::vector<Tensor> x,
+                                      const GradcheckOptions& options) {
+  const bool elsewhere = options.device != Device::cpu;
+  const ManyOutputs f = elsewhere ? gradcheck_on(given, options.device) : given;
   Rng rng(options.seed);
   std::vector<double> scale;
   for (Tensor& t : x) {
@@ -159,6 +192,8 @@ inline GradcheckReport gradcheck_many(const ManyOutputs& f, std::vector<Tensor> 
   for (const Tensor& t : x) constants.push_back(Var(t));
   const Vars y = f(constants);
   GradcheckReport report;
+  if (elsewhere) gradcheck_values(given, constants, y, report);
+  if (!report.ok) return report;
   double worst = -1;
   for (int direction = 0; direction < options.directions; ++direction) {
     std::vector<Tensor> u;
@@ -238,7 +273,7 @@ inline GradcheckReport gradcheck_second(const GradcheckFunction& f, std::vector<
     const Var y = f(leaves);
     check(static_cast<bool>(y), "gradcheck_second: f returned an empty value (", x.size(), " inputs)");
     Rng rng(options.seed + 1);
-    return grad(y, leaves, {.create_graph = again, .seed = Var(Tensor::normal(y.shape(), 0, 1, rng))});
+    return grad(y, leaves, {.create_graph = again, .seed = to(Tensor::normal(y.shape(), 0, 1, rng), y.device())});
   };
   return detail::gradcheck_many(gradient, std::move(inputs), options);
 }

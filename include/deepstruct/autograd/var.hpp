@@ -19,6 +19,8 @@
 
 namespace deepstruct {
 
+inline namespace DEEPSTRUCT_BACKENDS {
+
 struct Node;
 
 /// Handle to a node of the recorded computation: a value, its gradient, and how it came about. Copies share the node.
@@ -40,6 +42,7 @@ class Var {
   Tensor& mutable_value() const;
   const Shape& shape() const { return value().shape(); }
   std::int64_t size() const { return value().size(); }
+  Device device() const { return value().device(); }
   /// The only element; throws unless there is exactly one.
   float item() const { return value().item(); }
 
@@ -60,6 +63,8 @@ class Var {
   friend struct Node;
   std::shared_ptr<Node> node_;
 };
+
+}  // namespace DEEPSTRUCT_BACKENDS
 
 /// A few Vars, from the pool: inputs of a node, gradients of a rule.
 using Vars = pool_vector<Var>;
@@ -141,7 +146,7 @@ class NewRule {
 };
 
 /// One recorded value. Users hold it through Var only.
-struct Node {
+struct DEEPSTRUCT_BACKENDS::Node {
   Tensor value;
   Tensor grad;  // of leaves; shape [0] until backward() reaches it
   bool wants_grad = false;
@@ -282,6 +287,14 @@ class Inputs {
 inline Var record(std::string_view op, Tensor value, const Inputs& inputs, std::initializer_list<Attribute> attributes,
                   const NewRule& rule) {
   return record(op, std::move(value), inputs, std::span(attributes.begin(), attributes.size()), rule);
+}
+
+/// The same value on a device; its gradient goes back the same way. The value itself where it is there already.
+inline Var to(const Var& x, Device device) {
+  if (x.device() == device) return x;
+  return record(
+      "to", to(x.value(), device), {x}, {},
+      [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) { dx[0] = to(dy, in[0].device()); });
 }
 
 }  // namespace deepstruct

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime.hpp"
+
 namespace deepstruct {
 
 /// Keeps freed blocks by size class, so that a training loop in its third step asks the system for nothing.
@@ -116,39 +118,121 @@ using pool_vector = std::vector<T, PoolAllocator<T>>;
 /// write.
 inline std::atomic<bool> poison_new_storage = false;
 
-/// Uninitialised storage of n elements of trivial type T, 64-byte aligned; copies deeply. A whole 64-byte vector may be
-/// loaded from every element, also the last, and stored in whole lines.
+inline namespace DEEPSTRUCT_BACKENDS {
+
+/// Waits until the device has done what this thread asked of it in the current stream; at once on the CPU.
+inline void finish(Device device) {
+  if constexpr (has_cuda)
+    if (device == Device::cuda) runtime::synchronize(runtime::current_stream, "finish");
+  check(has_cuda || device == Device::cpu, "finish: this program is built without CUDA (device ", device, ")");
+}
+
+/// Uninitialised storage of n elements of trivial type T on one device, 64-byte aligned; copies deeply. A whole 64-byte
+/// vector may be loaded from every element, also the last, and stored in whole lines. On a GPU memory is taken, copied
+/// and given back in the order of the current stream.
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  [[gnu::noinline]] explicit Buffer(std::size_t n) : size_(n) {
+  [[gnu::noinline]] explicit Buffer(std::size_t n, Device device = Device::cpu) : size_(n), device_(device) {
     if (n == 0) return;
+    if constexpr (has_cuda)
+      if (device == Device::cuda) {
+        data_ = static_cast<T*>(runtime::allocate(bytes(), runtime::current_stream, "Buffer"));
+        return;
+      }
+    check(device == Device::cpu, "Buffer: this program is built without CUDA (device ", device, ")");
     data_ = static_cast<T*>(BufferPool::instance().take(bytes()));
     if (poison_new_storage.load(std::memory_order_relaxed)) std::memset(static_cast<void*>(data_), 0xFF, bytes());
   }
-  [[gnu::noinline]] Buffer(const Buffer& other) : Buffer(other.size_) {
-    if (size_) std::memcpy(data_, other.data_, size_ * sizeof(T));
+  /// A copy of n elements in host memory, on a device.
+  Buffer(const T* host, std::size_t n, Device device) : Buffer(n, device) { copy(data_, host, n, device, Way::in); }
+  [[gnu::noinline]] Buffer(const Buffer& other) : Buffer(other.size_, other.device_) {
+    copy(data_, other.data_, size_, device_, Way::within);
   }
-  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), device_(other.device_) {}
   Buffer& operator=(Buffer other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(device_, other.device_);
     return *this;
   }
   [[gnu::noinline]] ~Buffer() {
-    if (data_) BufferPool::instance().give(data_, bytes());
+    if (!data_) return;
+    if (has_cuda && device_ == Device::cuda)
+      release_on_gpu();
+    else
+      BufferPool::instance().give(data_, bytes());
   }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
   std::size_t size() const { return size_; }
+  Device device() const { return device_; }
+
+  /// The same elements on a device.
+  Buffer on_device(Device device) const {
+    if (device == device_) return *this;
+    if (device_ == Device::cpu) return Buffer(data_, size_, device);
+    Buffer host(size_);
+    copy_to(host.data_);
+    return host;
+  }
+  /// Copies the elements to host memory; from a GPU it waits until they have arrived.
+  void copy_to(T* host) const { copy(host, data_, size_, device_, Way::out); }
+  /// Sets every byte to 0.
+  void clear() {
+    if (size_ == 0) return;
+    if constexpr (has_cuda)
+      if (device_ == Device::cuda) return runtime::fill(data_, 0, bytes(), runtime::current_stream, "Buffer");
+    std::memset(static_cast<void*>(data_), 0, bytes());
+  }
 
  private:
+  enum class Way { in, out, within };
+
   std::size_t bytes() const { return (size_ * sizeof(T) + 63) / 64 * 64 + 64; }  // one line of slack for loads
+
+  static void copy(T* to, const T* from, std::size_t n, Device device, Way way) {
+    if (n == 0) return;
+    if constexpr (has_cuda)
+      if (device == Device::cuda) {
+        void* stream = runtime::current_stream;
+        if (way == Way::in) return runtime::copy_to_device(to, from, n * sizeof(T), stream, "Buffer");
+        if (way == Way::within) return runtime::copy_on_device(to, from, n * sizeof(T), stream, "Buffer");
+        runtime::copy_to_host(to, from, n * sizeof(T), stream, "Buffer");
+        return runtime::synchronize(stream);
+      }
+    std::memcpy(to, from, n * sizeof(T));
+  }
+  void release_on_gpu() {
+    if constexpr (has_cuda) runtime::release(data_, runtime::current_stream);
+  }
 
   T* data_ = nullptr;
   std::size_t size_ = 0;
+  Device device_ = Device::cpu;
 };
+
+/// A list in host memory as the kernels of a device read it: itself on the CPU, else a copy that lives as long as this.
+template <class T>
+class Mirror {
+ public:
+  Mirror(const T* list, std::size_t n, Device device) : list_(list) {
+    if (device == Device::cpu) return;
+    copy_ = Buffer<T>(list, n, device);
+    list_ = copy_.data();
+  }
+  template <class List>
+  Mirror(const List& list, Device device) : Mirror(list.data(), list.size(), device) {}
+  const T* data() const { return list_; }
+
+ private:
+  const T* list_;
+  Buffer<T> copy_;
+};
+
+}  // namespace DEEPSTRUCT_BACKENDS
 
 }  // namespace deepstruct

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <utility>
 
 #include "error.hpp"
@@ -10,10 +11,22 @@
 #define DEEPSTRUCT_CUDA 0
 #endif
 
+// Tensor and Var, and so nearly every function, carry the back ends of their program in their names: parts built with
+// and without CUDA do not link.
+#if DEEPSTRUCT_CUDA
+#define DEEPSTRUCT_BACKENDS with_cuda
+#else
+#define DEEPSTRUCT_BACKENDS cpu_only
+#endif
+
 namespace deepstruct {
 
 /// Where a Tensor, a Mask or a model lives.
 enum class Device : std::uint8_t { cpu, cuda };
+
+inline std::ostream& operator<<(std::ostream& out, Device device) {
+  return out << (device == Device::cuda ? "cuda" : "cpu");
+}
 
 /// Tag of kernels that run on the CPU.
 struct cpu {};
@@ -23,26 +36,43 @@ struct cuda {
   void* stream = nullptr;
 };
 
+namespace runtime {
+
+/// Number of GPUs that the program can use; 0 without a driver.
+int device_count();
+
+/// The stream that this thread works in on the current GPU; null is the default one (see StreamGuard).
+inline thread_local void* current_stream = nullptr;
+
+}  // namespace runtime
+
+inline namespace DEEPSTRUCT_BACKENDS {
+
 /// True when the program is built with the CUDA back end.
 inline constexpr bool has_cuda = DEEPSTRUCT_CUDA;
 
 /// True when kernels can run on a GPU of this machine. Without the CUDA back end always false.
-inline bool cuda_available() { return has_cuda; }
-
-/// Tells the core that this thread spins: it saves power, and gives way to a sibling on the same core.
-inline void pause_core() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
+inline bool cuda_available() {
+  if constexpr (has_cuda) return runtime::device_count() > 0;
+  return false;
 }
 
 /// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload.
 template <class F>
 decltype(auto) on(Device device, F&& f) {
   if constexpr (has_cuda)
-    if (device == Device::cuda) return std::forward<F>(f)(cuda{});
+    if (device == Device::cuda) return std::forward<F>(f)(cuda{runtime::current_stream});
   check(device == Device::cpu, "on: this program is built without CUDA (device cuda)");
   return std::forward<F>(f)(cpu{});
+}
+
+}  // namespace DEEPSTRUCT_BACKENDS
+
+/// Tells the core that this thread spins: it saves power, and gives way to a sibling on the same core.
+inline void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
 }
 
 }  // namespace deepstruct

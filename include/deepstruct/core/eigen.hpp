@@ -12,9 +12,16 @@ namespace deepstruct {
 using EigenMap = Eigen::Map<Eigen::MatrixXf, Eigen::Unaligned, Eigen::OuterStride<>>;
 using ConstEigenMap = Eigen::Map<const Eigen::MatrixXf, Eigen::Unaligned, Eigen::OuterStride<>>;
 
-inline EigenMap as_eigen(Tensor& t) { return {t.data(), t.shape()[0], t.shape().rows(), Eigen::OuterStride<>(t.ld())}; }
+/// Both throw where the elements are on a GPU.
 inline ConstEigenMap as_eigen(const Tensor& t) {
+  check(t.device() == Device::cpu, "as_eigen: the elements are on a GPU; move them with to(…, Device::cpu) (shape ",
+        t.shape(), ")");
   return {t.data(), t.shape()[0], t.shape().rows(), Eigen::OuterStride<>(t.ld())};
+}
+
+inline EigenMap as_eigen(Tensor& t) {
+  const ConstEigenMap map = as_eigen(std::as_const(t));
+  return {t.data(), map.rows(), map.cols(), Eigen::OuterStride<>(t.ld())};
 }
 
 /// A Tensor [rows, cols] with the values of any Eigen expression.

@@ -15,6 +15,8 @@
 
 namespace deepstruct {
 
+inline namespace DEEPSTRUCT_BACKENDS {
+
 /// The existing edges source → target of a weight matrix [targets, sources], as CSR with its transposed index.
 ///
 /// Immutable with shared storage: copies are O(1) and still behave as values. The edges of a full mask are listed when
@@ -124,25 +126,27 @@ class Mask {
   std::span<const std::int32_t> row_start() const { return listed().start; }
   /// Source column of every edge: [nnz].
   std::span<const std::int32_t> col() const { return listed().col; }
-  /// The mask by rows, for kernels.
-  csr_view csr() const {
-    const Data& d = listed();
-    return {d.start.data(), d.col.data(), nullptr, d.rows, d.cols, nnz()};
-  }
-  /// The transposed mask [cols, rows], its entries with their edge ids, for kernels.
-  csr_view csc() const {
-    const Data& d = listed();
-    return {d.t_start.data(), d.t_row.data(), d.t_edge.data(), d.cols, d.rows, nnz()};
-  }
-
   /// What make() gives, made once for these edges and kept with all copies of the mask; any thread may ask. It serves
   /// kernels, which want the edges in an order of their own: slot 0 by rows, slot 1 by columns, slot 2 as the
-  /// wiring of a DAG.
+  /// wiring of a DAG, slots 3 to 5 the same on a GPU.
   template <class Make>
   const auto& kept(int slot, Make&& make) const {
     using Made = std::remove_cvref_t<decltype(make())>;
     std::call_once(data_->once[slot], [&] { data_->kept[slot] = std::make_shared<const Made>(make()); });
     return *static_cast<const Made*>(data_->kept[slot].get());
+  }
+
+  /// The mask by rows, for the kernels of a device; on a GPU from a copy that is made once.
+  csr_view csr(Device device = Device::cpu) const {
+    const Data& d = listed();
+    const csr_view host{d.start.data(), d.col.data(), nullptr, d.rows, d.cols, nnz()};
+    return device == Device::cpu ? host : kept(3, [&] { return Pattern(host, device); }).view;
+  }
+  /// The transposed mask [cols, rows], its entries with their edge ids, for the kernels of a device.
+  csr_view csc(Device device = Device::cpu) const {
+    const Data& d = listed();
+    const csr_view host{d.t_start.data(), d.t_row.data(), d.t_edge.data(), d.cols, d.rows, nnz()};
+    return device == Device::cpu ? host : kept(4, [&] { return Pattern(host, device); }).view;
   }
 
   /// Id of edge (r, c), or −1 if it does not exist.
@@ -260,8 +264,21 @@ class Mask {
     std::vector<std::int32_t> start, col;              // by rows
     std::vector<std::int32_t> t_start, t_row, t_edge;  // by columns
     std::once_flag listing;
-    mutable std::once_flag once[3];
-    mutable std::shared_ptr<const void> kept[3];
+    mutable std::once_flag once[6];
+    mutable std::shared_ptr<const void> kept[6];
+  };
+  /// A pattern on a device.
+  struct Pattern {
+    Buffer<std::int32_t> start, col, edge;
+    csr_view view;
+    Pattern(const csr_view& host, Device device)
+        : start(host.start, static_cast<std::size_t>(host.rows) + 1, device),
+          col(host.col, static_cast<std::size_t>(host.nnz), device),
+          edge(host.edge, host.edge ? static_cast<std::size_t>(host.nnz) : 0, device),
+          view{start.data(), col.data(), host.edge ? edge.data() : nullptr, host.rows, host.cols, host.nnz} {
+      finish(device);  // streams of other threads may read it
+    }
+    Pattern(Pattern&&) noexcept = default;
   };
 
   explicit Mask(std::shared_ptr<Data> data, bool transpose = true) {
@@ -293,6 +310,8 @@ class Mask {
 
   std::shared_ptr<Data> data_;
 };
+
+}  // namespace DEEPSTRUCT_BACKENDS
 
 /// For every edge of `now` the id of the same edge in `before`, or −1: what moves values when a pattern changes.
 inline std::vector<std::int32_t> edge_map(const Mask& before, const Mask& now) {

@@ -161,6 +161,7 @@ ImportReport import_state_dict(M& model, const StoredTensors& content, const Imp
     return std::nullopt;
   };
   M next = unpack(model);
+  to(next, Device::cpu);
   std::set<std::string> masks;  // of masked layers
   walk(next, [&](const Path& path, detail::StatePart auto& part) {
     using T = std::remove_cvref_t<decltype(part)>;
@@ -192,6 +193,7 @@ ImportReport import_state_dict(M& model, const StoredTensors& content, const Imp
   check(!options.strict || (report.missing.empty() && report.unexpected.empty()),
         "import_state_dict: names of the model and the state_dict differ (", report.str(), ")");
   detail::take_storage(next, model);
+  to(next, device_of(model));
   model = std::move(next);
   return report;
 }

@@ -194,6 +194,7 @@ template <class M>
 void restore_state(M& model, const StoredTensors& content) {
   detail::OpenArrays open(content);
   M next = model;
+  to(next, Device::cpu);
   std::set<const void*> weights;
   std::set<std::string> masks;  // of masked layers
   walk(next, [&](const Path& path, detail::StatePart auto& part) {
@@ -220,6 +221,7 @@ void restore_state(M& model, const StoredTensors& content) {
     }
   });
   open.require_none();
+  to(next, device_of(model));
   model = std::move(next);
 }
 

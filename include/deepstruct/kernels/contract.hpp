@@ -4,8 +4,8 @@
 // Kernels work on views: no allocation, no checks, no gradients. All overwrite their results (add_into and scatter_add
 // add). Matrices are [samples, features] with the sample innermost (core/view.hpp). Plain pointers are whole storages
 // of a Tensor: `n` counts elements with padding, and up to one 64-byte line behind them may be loaded, or stored where
-// it is padding. What is in padding never reaches a result. The tag names the device; a CUDA kernel has the same
-// arguments after its tag.
+// it is padding. What is in padding never reaches a result. The tag names the device; a GPU's kernels have the same
+// arguments after their tag (cuda.hpp) and work in its stream; their pointers are device memory.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,41 @@
 #include "../core/view.hpp"
 
 namespace deepstruct::kernels {
+
+/// Names of the elementwise functions; their bodies stand in elementwise.inl and, for GPUs, in elementwise.cuh.
+namespace fn {
+struct relu {};
+struct leaky_relu {};
+struct clamp {};
+struct hardtanh {};
+struct tanh {};
+struct sigmoid {};
+struct silu {};
+struct gelu {};
+struct gelu_tanh {};
+struct softplus {};
+struct logsigmoid {};
+struct elu {};
+struct softsign {};
+struct exp {};
+struct log {};
+struct log1p {};
+struct sqrt {};
+struct sin {};
+struct cos {};
+struct abs {};
+struct affine {};
+struct pow {};
+
+struct add {};
+struct sub {};
+struct mul {};
+struct div {};
+struct maximum {};
+struct minimum {};
+struct greater_share {};
+struct equal {};
+}  // namespace fn
 
 // elementwise: Op is one of kernels::fn, a and b are its parameters.
 template <class Op>  // y = f(x)
@@ -27,6 +62,8 @@ void zip(cpu, const float* x0, const float* x1, float* y, const nest<3>& n);
 inline void add_into(cpu, const float* x, float* y, std::int64_t n);
 // y = condition ? x0 : x1
 inline void select(cpu, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n);
+// flags = x > bound
+inline void above(cpu, const float* x, float bound, std::int32_t* flags, std::int64_t n);
 // y = x/(1 − p) where uniform number i·cols + c of the draw is at least p, else 0
 inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw);
 
@@ -225,3 +262,5 @@ inline void rmsprop_step(cpu, float* w, const float* g, float* v, float* mean, f
 inline void adagrad_step(cpu, float* w, const float* g, float* v, std::int64_t n, adagrad_rule rule);
 
 }  // namespace deepstruct::kernels
+
+#include "cuda.hpp"

@@ -11,41 +11,6 @@
 
 namespace deepstruct::kernels {
 
-/// Names of the elementwise functions; their bodies stand in elementwise.inl.
-namespace fn {
-struct relu {};
-struct leaky_relu {};
-struct clamp {};
-struct hardtanh {};
-struct tanh {};
-struct sigmoid {};
-struct silu {};
-struct gelu {};
-struct gelu_tanh {};
-struct softplus {};
-struct logsigmoid {};
-struct elu {};
-struct softsign {};
-struct exp {};
-struct log {};
-struct log1p {};
-struct sqrt {};
-struct sin {};
-struct cos {};
-struct abs {};
-struct affine {};
-struct pow {};
-
-struct add {};
-struct sub {};
-struct mul {};
-struct div {};
-struct maximum {};
-struct minimum {};
-struct greater_share {};
-struct equal {};
-}  // namespace fn
-
 /// Functions without a vector form, in double.
 namespace scalar {
 inline double erfc(double x) { return std::erfc(x); }
@@ -137,6 +102,12 @@ inline void add_into(cpu, const float* x, float* y, std::int64_t n) {
 inline void select(cpu, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n) {
   parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) {
     for (; i < end; ++i) y[i] = condition[i] != 0 ? x0[i] : x1[i];
+  });
+}
+
+inline void above(cpu, const float* x, float bound, std::int32_t* flags, std::int64_t n) {
+  parallel_blocks(n, elementwise_grain, [&](std::int64_t i, std::int64_t end) {
+    for (; i < end; ++i) flags[i] = x[i] > bound;
   });
 }
 

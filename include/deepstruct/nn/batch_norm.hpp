@@ -81,7 +81,7 @@ struct BatchNorm {
     const auto unbiased = static_cast<float>(double{share} * (terms / (terms - 1)));
     running_mean = (Var(running_mean) * (1 - share) + Var(batch.mean) * share).value();
     running_var = (Var(running_var) * (1 - share) + Var(batch.variance) * unbiased).value();
-    num_batches_tracked = Tensor::scalar(count);
+    num_batches_tracked = Tensor::scalar(count, num_batches_tracked.device());
   }
 };
 

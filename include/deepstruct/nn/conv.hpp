@@ -144,7 +144,9 @@ class MaskedConv2d {
   }
 
   /// How much each weight matters: what set_saliency set, else |W|.   shape of the weight
-  Tensor saliency() const { return saliency_ ? *saliency_ : detail::map<kernels::fn::abs>(weight.value()); }
+  Tensor saliency() const {
+    return saliency_ ? to(*saliency_, weight.device()) : detail::map<kernels::fn::abs>(weight.value());
+  }
   /// Replaces the saliencies; may be negative, must have the shape of the weight.
   void set_saliency(Tensor s) {
     check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ",
@@ -166,10 +168,10 @@ class MaskedConv2d {
     check(!std::isnan(theta), "recompute_mask: the threshold is not a number (", theta, ")");
     weight.value().for_each(
         [](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
+    const Tensor w = to(packed() ? weight.value() : as_matrix(weight.value()), Device::cpu);
     if (packed())
-      return set_mask(mask_.filter(
-          [&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(weight.value()(e)) >= theta; }));
-    const Tensor w = as_matrix(weight.value());
+      return set_mask(
+          mask_.filter([&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(w(e)) >= theta; }));
     set_mask(Mask::where(matrix()[0], matrix()[1],
                          [&](std::int64_t r, std::int64_t c) { return std::abs(w(r, c)) >= theta; }));
   }
@@ -177,8 +179,9 @@ class MaskedConv2d {
   void reset_parameters(Rng& rng = default_rng(), bool keep_mask = false) {
     Tensor w = default_weight(shape_, rng);
     if (!keep_mask) mask_ = Mask::ones(matrix()[0], matrix()[1]);
-    weight = Param(packed() ? picked(w) : std::move(w));
-    if (options_.bias) bias = Param(default_bias(shape_, rng));
+    const Device place = weight.device();
+    weight = Param(to(packed() ? picked(w) : std::move(w), place));
+    if (options_.bias) bias = Param(to(default_bias(shape_, rng), place));
     saliency_.reset();
   }
   /// Number of weights that exist.

@@ -18,7 +18,7 @@ namespace deepstruct {
 /// The trace of one example becomes a list of instructions: what depends on parameters alone is computed once, a linear
 /// map takes bias and ReLU along, and sparse weights are copied into the order of the kernel for one sample. A larger
 /// batch runs depth first: tiles of 64 samples go through the whole list one by one, shared among threads, so that what
-/// lies between layers stays in the cache. Safe to call from many threads.
+/// lies between layers stays in the cache; on a GPU it goes through whole. Safe to call from many threads.
 class Inference {
  public:
   /// Samples of a tile.
@@ -51,7 +51,8 @@ class Inference {
       for (int at : instructions_[k].inputs)
         if (at >= 0) last_use_[static_cast<std::size_t>(at)] = k + 1;
       Layer& layer = instructions_[k].layer;
-      if (!layer || !layer.mask || !simd::supported(simd::Isa::avx512)) continue;
+      if (!layer || !layer.mask || layer.weight.device() != Device::cpu || !simd::supported(simd::Isa::avx512))
+        continue;
       const csr_view pattern = layer.mask->csr();
       kernels::Sliced one(pattern, layer.weight.value().data());
       if (one.pays(pattern)) layer.one = std::move(one);
@@ -65,7 +66,7 @@ class Inference {
     const std::int64_t samples = x.shape()[0], tiles = (samples + tile - 1) / tile, threads = num_threads();
     // Few tiles go through together: threads share the rows of a layer, or one thread's cache holds all (256 samples of
     // 784-300-100-10 gain nothing from tiles).
-    if (tiles < threads || (threads == 1 && tiles <= 4)) return run(x);
+    if (x.device() != Device::cpu || tiles < threads || (threads == 1 && tiles <= 4)) return run(x);
     Vars parts(static_cast<std::size_t>(tiles));
     parallel_for(tiles, [&](std::int64_t k) {
       no_grad guard;
@@ -101,7 +102,7 @@ class Inference {
     explicit operator bool() const { return static_cast<bool>(weight); }
     std::int64_t outputs() const { return mask ? mask->rows() : weight.shape()[0]; }
     Var operator()(const Var& x) const {
-      if (x.shape()[0] == 1 && !one.empty() && simd::active() == simd::Isa::avx512) {
+      if (x.shape()[0] == 1 && !one.empty() && x.device() == Device::cpu && simd::active() == simd::Isa::avx512) {
         Tensor y = Tensor::empty({1, outputs()});
         if (kernels::sliced_linear(cpu{}, one.view(), x.value().data(), bias ? bias.value().data() : nullptr,
                                    after == Activation::relu, y.data()))

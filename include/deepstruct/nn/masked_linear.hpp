@@ -80,9 +80,11 @@ class MaskedLinearLayer {
   /// Which edges exist; of a soft mask those that are not 0.
   Mask mask() const {
     if (const Mask* hard = std::get_if<Mask>(&mask_)) return *hard;
-    if (const Tensor* soft = std::get_if<Tensor>(&mask_))
-      return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return (*soft)(r, c) != 0; });
-    const Tensor& a = std::get<Param>(mask_).value();
+    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) {
+      const Tensor factor = to(*soft, Device::cpu);
+      return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return factor(r, c) != 0; });
+    }
+    const Tensor a = to(std::get<Param>(mask_).value(), Device::cpu);
     return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return a(r, c, 1) > a(r, c, 0); });
   }
   /// True if the mask is a parameter.
@@ -128,14 +130,14 @@ class MaskedLinearLayer {
     factors.for_each([](std::int64_t i, float x) {
       check(std::isfinite(x), "set_soft_mask: factors must be finite (", x, " at element ", i, ")");
     });
-    mask_ = factors;
+    mask_ = to(factors, weight.device());
     refresh_live();
   }
   /// Switches edge (r, c) on or off.
   void set_edge(std::int64_t r, std::int64_t c, bool exists) {
     const Mask m = mask();
     if (m.contains(r, c) == exists) return;
-    if (learnable()) return set_alpha(r, c, exists);
+    if (learnable()) return edit_alphas([&](Tensor& a) { set_alpha(a, r, c, exists); });
     const Mask::Edge edge{static_cast<std::int32_t>(r), static_cast<std::int32_t>(c)};
     const std::span one(&edge, 1);
     set_mask(exists ? m.edit(one, {}) : m.edit({}, one));
@@ -152,17 +154,19 @@ class MaskedLinearLayer {
     check(r >= 0 && r < out_ && static_cast<std::int64_t>(flags.size()) == in_,
           "set_row: needs one flag per input of a neuron (row ", r, " of ", out_, ", ", flags.size(), " flags for ",
           in_, ")");
-    if (learnable()) {
-      for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, flags[c]);
-      return;
-    }
+    if (learnable())
+      return edit_alphas([&](Tensor& a) {
+        for (std::int64_t c = 0; c < in_; ++c) set_alpha(a, r, c, flags[c]);
+      });
     const Mask m = mask();
     set_mask(Mask::where(out_, in_,
                          [&](std::int64_t i, std::int64_t c) { return i == r ? bool{flags[c]} : m.contains(i, c); }));
   }
 
   /// How much each weight matters: what set_saliency set, else |W|.   shape of the weight
-  Tensor saliency() const { return saliency_ ? *saliency_ : detail::map<kernels::fn::abs>(weight.value()); }
+  Tensor saliency() const {
+    return saliency_ ? to(*saliency_, weight.device()) : detail::map<kernels::fn::abs>(weight.value());
+  }
   /// Replaces the saliencies; may be negative, must have the shape of the weight.
   void set_saliency(Tensor s) {
     check(s.shape() == weight.shape(), "set_saliency: saliency and weight differ in shape (", s.shape(), " and ",
@@ -190,7 +194,7 @@ class MaskedLinearLayer {
     check(!std::isnan(theta), "recompute_mask: the threshold is not a number (", theta, ")");
     weight.value().for_each(
         [](std::int64_t i, float w) { check(!std::isnan(w), "recompute_mask: a weight is NaN (element ", i, ")"); });
-    const Tensor& w = weight.value();
+    const Tensor w = to(weight.value(), Device::cpu);
     if (packed())
       set_mask(std::get<Mask>(mask_).filter(
           [&](std::int32_t e, std::int64_t, std::int64_t) { return std::abs(w(e)) >= theta; }));
@@ -200,15 +204,16 @@ class MaskedLinearLayer {
   /// New initial weights; every connection on again unless the mask is kept. Optimizer slots are forgotten. Where the
   /// mask is a structure it is kept, and weights and bias of row r are U(±1/√d), d its number of edges.
   void reset_parameters(Rng& rng = default_rng(), bool keep_mask = false) {
+    const Device place = weight.device();
     if (options_.structural) return reset_structural(rng);
     Tensor w = default_weight({out_, in_}, rng);
     const Mask m = keep_mask ? mask() : Mask::ones(out_, in_);
     if (packed()) w = pick_edges(w, m).value();
-    weight = Param(std::move(w));
-    if (options_.bias) bias = Param(default_bias({out_, in_}, rng));
+    weight = Param(to(std::move(w), place));
+    if (options_.bias) bias = Param(to(default_bias({out_, in_}, rng), place));
     saliency_.reset();
     if (options_.learnable_mask) {
-      if (!learnable()) mask_ = Param(Tensor::zeros({out_, in_, 2}));
+      if (!learnable()) mask_ = Param(Tensor::zeros({out_, in_, 2}, place));
       std::get<Param>(mask_).clear_slots();
       set_alphas(m);
     } else if (!keep_mask) {
@@ -296,22 +301,32 @@ class MaskedLinearLayer {
   /// The 0/1 mask of the alphas as an op; its gradient passes straight through to alpha_1, and negated to alpha_0
   /// (Bengio et al. 2013).
   Var learnable_mask() const {
-    Tensor hard = mask().to_dense();
+    Tensor hard = to(mask().to_dense(), weight.device());
     if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
-    return record("straight_through", std::move(hard), {std::get<Param>(mask_)}, {},
-                  [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
-                    dx[0] = mul(reshape(dy, {dy.shape()[0], dy.shape()[1], 1}), Tensor::from({2}, {-1, 1}));
-                  });
+    return record(
+        "straight_through", std::move(hard), {std::get<Param>(mask_)}, {},
+        [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
+          dx[0] = mul(reshape(dy, {dy.shape()[0], dy.shape()[1], 1}), to(Tensor::from({2}, {-1, 1}), dy.device()));
+        });
   }
   /// Alphas (0.1, 0.9) of an edge that exists, (0.9, 0.1) of one that does not.
-  void set_alpha(std::int64_t r, std::int64_t c, bool exists) {
-    Tensor& a = std::get<Param>(mask_).mutable_value();
+  static void set_alpha(Tensor& a, std::int64_t r, std::int64_t c, bool exists) {
     a(r, c, 0) = exists ? 0.1f : 0.9f;
     a(r, c, 1) = exists ? 0.9f : 0.1f;
   }
+  /// Calls f(alphas) with them on the CPU, to change.
+  template <class F>
+  void edit_alphas(F&& f) {
+    Param& alpha = std::get<Param>(mask_);
+    Tensor a = to(alpha.value(), Device::cpu);
+    f(a);
+    alpha.set_value(std::move(a));
+  }
   void set_alphas(const Mask& m) {
-    for (std::int64_t r = 0; r < out_; ++r)
-      for (std::int64_t c = 0; c < in_; ++c) set_alpha(r, c, m.contains(r, c));
+    edit_alphas([&](Tensor& a) {
+      for (std::int64_t r = 0; r < out_; ++r)
+        for (std::int64_t c = 0; c < in_; ++c) set_alpha(a, r, c, m.contains(r, c));
+    });
   }
   void set_mask_anew(const Mask& m) {
     if (std::holds_alternative<Tensor>(mask_)) mask_ = Mask::ones(out_, in_);
@@ -328,8 +343,9 @@ class MaskedLinearLayer {
         w(e) = d.uniform(static_cast<std::uint64_t>(e), -bound, bound);
       b(r) = d_bias.uniform(static_cast<std::uint64_t>(r), -bound, bound);
     }
-    weight = Param(packed() ? std::move(w) : place_edges(w, m).value());
-    if (options_.bias) bias = Param(std::move(b));
+    const Device place = weight.device();
+    weight = Param(to(packed() ? std::move(w) : place_edges(w, m).value(), place));
+    if (options_.bias) bias = Param(to(std::move(b), place));
     saliency_.reset();
     refresh_live();
   }
@@ -390,16 +406,20 @@ void each_masked(M& model, F&& f) {
 /// Parts that pack in a way of their own (MaskedDeepDAN) do.
 template <class M>
 M pack(M model) {
-  walk(model, [](const Path&, auto& part) {
-    if constexpr (requires { part.pack(); }) part.pack();
+  on_host(model, [](M& all) {
+    walk(all, [](const Path&, auto& part) {
+      if constexpr (requires { part.pack(); }) part.pack();
+    });
   });
   return model;
 }
 /// A copy of the model with every masked layer in full storage.
 template <class M>
 M unpack(M model) {
-  walk(model, [](const Path&, auto& part) {
-    if constexpr (requires { part.unpack(); }) part.unpack();
+  on_host(model, [](M& all) {
+    walk(all, [](const Path&, auto& part) {
+      if constexpr (requires { part.unpack(); }) part.unpack();
+    });
   });
   return model;
 }
@@ -417,9 +437,11 @@ void recompute_mask(M& model, float theta = 0.0001f) {
 /// then.
 template <class M>
 void reset_parameters(M& model, Rng& rng = default_rng(), bool keep_mask = false) {
-  each_masked(model, [&](auto& layer) { layer.reset_parameters(rng, keep_mask); });
-  walk(model, [&](const Path&, auto& part) {
-    if constexpr (requires { part.draw_initial_values(rng); }) part.draw_initial_values(rng);
+  on_host(model, [&](M& all) {
+    each_masked(all, [&](auto& layer) { layer.reset_parameters(rng, keep_mask); });
+    walk(all, [&](const Path&, auto& part) {
+      if constexpr (requires { part.draw_initial_values(rng); }) part.draw_initial_values(rng);
+    });
   });
 }
 /// Names and references of the masked layers, at any depth, in order.

@@ -116,6 +116,44 @@ std::int64_t parameter_count(const M& model) {
   return n;
 }
 
+/// The device that a model lives on: that of its first parameter; the CPU if it has none.
+template <class M>
+Device device_of(const M& model) {
+  std::optional<Device> device;
+  each_param(model, [&](const Param& p) {
+    if (!device) device = p.device();
+  });
+  return device.value_or(Device::cpu);
+}
+
+/// Moves a model to a device, in place: parameters with gradients and slots, and buffers. Everything runs there from
+/// then on; inputs must be there too. Throws, before anything moves, if the program has no such device.
+template <class M>
+M& to(M& model, Device device) requires(!requires { std::move(model).moved_to(device); }) {
+  Buffer<float>(1, device);
+  struct Move {
+    Device device;
+    void operator()(const Path&, Param& p) const { p.move_to(device); }
+    void operator()(const Path&, Tensor& t) const { t = to(std::move(t), device); }
+  };
+  walk(model, Move{device});
+  return model;
+}
+
+/// f(model) on the CPU, to which the model is moved for that long: for what reads or makes single weights.
+template <class M, class F>
+decltype(auto) on_host(M& model, F&& f) {
+  struct Return {
+    M& model;
+    Device device;
+    ~Return() {
+      if (device != Device::cpu) to(model, device);
+    }
+  } back{model, device_of(model)};
+  if (back.device != Device::cpu) to(model, Device::cpu);
+  return std::forward<F>(f)(model);
+}
+
 /// Forgets all gradients.
 template <class M>
 void clear_grad(M& model) {

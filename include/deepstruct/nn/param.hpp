@@ -43,10 +43,10 @@ class Param {
   /// The value, to change in place; its shape must stay.
   Tensor& mutable_value() { return var_.mutable_value(); }
   Tensor& mutable_grad() { return var_.mutable_grad(); }
-  /// Takes a value of the same shape and keeps gradient and slots.
+  /// Takes a value of the same shape, moved to where the parameter is, and keeps gradient and slots.
   void set_value(Tensor value) {
     check(value.shape() == shape(), "set_value: a parameter keeps its shape (", shape(), ", got ", value.shape(), ")");
-    var_.mutable_value() = std::move(value);
+    var_.mutable_value() = to(std::move(value), device());
   }
 
   const pool_vector<Slot>& slots() const { return slots_; }
@@ -54,10 +54,19 @@ class Param {
   /// The slot of this name, made of zeros when there is none yet.
   Tensor& slot(std::string_view name) {
     const std::size_t k = find(name);
-    if (k == slots_.size()) slots_.push_back({std::string(name), Tensor::zeros(shape())});
+    if (k == slots_.size()) slots_.push_back({std::string(name), Tensor::zeros(shape(), value().device())});
     return slots_[k].value;
   }
   void clear_slots() { slots_.clear(); }
+
+  Device device() const { return value().device(); }
+  /// Moves value, gradient and slots to a device.
+  void move_to(Device device) {
+    const auto move = [&](Tensor& t) { t = to(std::move(t), device); };
+    move(mutable_value());
+    if (has_grad()) move(mutable_grad());
+    for (Slot& s : slots_) move(s.value);
+  }
 
   /// Optimizers step only entries of this mask (empty: all); weights behind a frozen mask stay as they are.
   const Mask* live() const { return live_ ? &*live_ : nullptr; }
@@ -97,9 +106,10 @@ inline void remap(Param& param, std::span<const std::int32_t> map) {
   check(param.shape().rank() == 1, "remap: needs packed values (", param.shape(), ")");
   for (std::int32_t e : map)
     check(e >= -1 && e < param.size(), "remap: edge outside the parameter (", e, " of ", param.size(), ")");
+  const Mirror<std::int32_t> index(map, param.device());
   param.transform([&](const Tensor& t) {
-    Tensor next = Tensor::empty({static_cast<std::int64_t>(map.size())});
-    on(next.device(), [&](auto device) { kernels::remap(device, t.data(), map.data(), next.data(), next.size()); });
+    Tensor next = Tensor::empty({static_cast<std::int64_t>(map.size())}, t.device());
+    on(next.device(), [&](auto device) { kernels::remap(device, t.data(), index.data(), next.data(), next.size()); });
     return next;
   });
 }

@@ -15,7 +15,7 @@ namespace detail {
 /// f'(x)·dy by the kernel's fused form.
 template <class Op>
 Tensor map_grad(const Tensor& dy, const Tensor& x, const Tensor& y, float a, float b) {
-  Tensor dx = Tensor::empty(x.shape());
+  Tensor dx = Tensor::empty(x.shape(), common_device("backward", dy, x, y));
   on(dx.device(), [&](auto device) {
     kernels::map_grad<Op>(device, dy.data(), x.data(), y.data(), dx.data(), dx.shape().storage(), a, b);
   });
@@ -38,13 +38,14 @@ Var unary(std::string_view op, const Var& x, float a, float b, std::initializer_
 /// f'(x) as a constant: for functions that are linear in pieces.
 template <class Op>
 Var constant_slope(const Var& x, const Var& y, float a = 0, float b = 0) {
-  return map_grad<Op>(Tensor::ones(x.shape()), x.value(), y.value(), a, b);
+  return map_grad<Op>(Tensor::ones(x.shape(), x.device()), x.value(), y.value(), a, b);
 }
 
 /// 1 where x > bound, else 0.
 inline Indices above(const Var& x, float bound) {
-  Indices flags = Indices::empty(x.shape());
-  for (std::int64_t i = 0; i < x.shape().storage(); ++i) flags.data()[i] = x.value().data()[i] > bound;
+  Indices flags = Indices::empty(x.shape(), x.device());
+  on(x.device(),
+     [&](auto device) { kernels::above(device, x.value().data(), bound, flags.data(), x.shape().storage()); });
   return flags;
 }
 
@@ -72,7 +73,7 @@ inline Var sqrt(const Var& x) {
 /// y = xᵖ for a number p
 inline Var pow(const Var& x, float p) {
   return detail::unary<kernels::fn::pow>("pow", x, p, 0, {{"exponent", double{p}}}, [p](const Var& v, const Var&) {
-    return p == 0 ? Var(Tensor::zeros(v.shape())) : pow(v, p - 1) * p;
+    return p == 0 ? Var(Tensor::zeros(v.shape(), v.device())) : pow(v, p - 1) * p;
   });
 }
 /// y = x²
@@ -153,11 +154,11 @@ inline Var gelu(const Var& x) {
   return detail::unary<kernels::fn::gelu>("gelu", x, 0, 0, {}, [](const Var& v, const Var&) {
     // Φ(x) + x·φ(x); Φ enters as a value with derivative φ
     const auto density = [](const Var& u) { return exp(u * u * -0.5f) * 0.398942280f; };
-    Tensor phi = Tensor::empty(v.shape());
-    for (std::int64_t i = 0; i < v.shape().storage(); ++i)
-      phi.data()[i] =
-          static_cast<float>(0.5 * kernels::scalar::erfc(-double{v.value().data()[i]} * std::numbers::sqrt2 / 2));
-    const Var distribution = record("normal_cdf", std::move(phi), {v}, {},
+    Tensor phi = to(v.value(), Device::cpu);
+    phi.for_each([](std::int64_t, float& p) {
+      p = static_cast<float>(0.5 * kernels::scalar::erfc(-double{p} * std::numbers::sqrt2 / 2));
+    });
+    const Var distribution = record("normal_cdf", to(std::move(phi), v.device()), {v}, {},
                                     [density](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                                       dx[0] = mul(dy, density(in[0]));
                                     });
@@ -177,15 +178,16 @@ inline Var softplus(const Var& x, float beta = 1, float threshold = 20) {
   return detail::unary<kernels::fn::softplus>(
       "softplus", x, beta, threshold, {{"beta", double{beta}}, {"threshold", double{threshold}}},
       [beta, threshold](const Var& v, const Var&) {
-        return where(detail::above(v, threshold / beta), Tensor::ones(v.shape()), sigmoid(v * beta));
+        return where(detail::above(v, threshold / beta), Tensor::ones(v.shape(), v.device()), sigmoid(v * beta));
       });
 }
 namespace detail {
 inline Var scaled_elu(std::string_view op, const Var& x, float alpha, float scale) {
   return unary<kernels::fn::elu>(op, x, alpha, scale, {{"alpha", double{alpha}}, {"scale", double{scale}}},
                                  [alpha, scale](const Var& v, const Var&) {
-                                   return where(above(v, 0), Tensor::full(v.shape(), scale),
-                                                exp(minimum(v, Tensor::zeros(v.shape()))) * (alpha * scale));
+                                   return where(
+                                       above(v, 0), Tensor::full(v.shape(), scale, v.device()),
+                                       exp(minimum(v, Tensor::zeros(v.shape(), v.device()))) * (alpha * scale));
                                  });
 }
 }  // namespace detail
@@ -203,20 +205,21 @@ inline Var softsign(const Var& x) {
 inline Var where(const Indices& condition, const Var& a, const Var& b) {
   check(a.shape() == b.shape() && a.shape() == condition.shape(), "where: condition, a and b must have one shape (",
         condition.shape(), ", ", a.shape(), ", ", b.shape(), ")");
-  Tensor y = Tensor::empty(a.shape());
+  Tensor y = Tensor::empty(a.shape(), common_device("where", a, b));
+  if (condition.device() != y.device()) return where(to(condition, y.device()), a, b);
   on(y.device(), [&](auto device) {
     kernels::select(device, condition.data(), a.value().data(), b.value().data(), y.data(), y.shape().storage());
   });
   return record("where", std::move(y), {a, b}, {},
                 [condition](const Var& dy, const Var& out, std::span<const Var> x, std::span<Var> dx) {
-                  const Var zero = Tensor::zeros(out.shape());
+                  const Var zero = Tensor::zeros(out.shape(), out.device());
                   if (x[0].wants_grad()) dx[0] = where(condition, dy, zero);
                   if (x[1].wants_grad()) dx[1] = where(condition, zero, dy);
                 });
 }
 /// y = value where the mask is not 0, else x.
 inline Var masked_fill(const Var& x, const Indices& mask, float value) {
-  return where(mask, Tensor::full(x.shape(), value), x);
+  return where(mask, Tensor::full(x.shape(), value, x.device()), x);
 }
 
 }  // namespace deepstruct

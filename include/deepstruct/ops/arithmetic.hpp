@@ -14,10 +14,12 @@ inline nest<3> zip_nest(const Shape& a, const Shape& b, const Shape& y) {
   return make_nest<3>(y, {strides_of(y), broadcast_strides(a, y), broadcast_strides(b, y)});
 }
 
-/// y = f2(a, b) with broadcasting.
+/// y = f2(a, b) with broadcasting. A single number on the CPU goes to where the other operand is.
 template <class Op>
 Tensor zip(std::string_view op, const Tensor& a, const Tensor& b) {
-  Tensor y = Tensor::empty(broadcast_shape(a.shape(), b.shape(), op));
+  if (a.device() != b.device() && a.device() == Device::cpu && a.size() == 1) return zip<Op>(op, to(a, b.device()), b);
+  if (a.device() != b.device() && b.device() == Device::cpu && b.size() == 1) return zip<Op>(op, a, to(b, a.device()));
+  Tensor y = Tensor::empty(broadcast_shape(a.shape(), b.shape(), op), common_device(op, a, b));
   const nest<3> n = zip_nest(a.shape(), b.shape(), y.shape());
   on(y.device(), [&](auto device) { kernels::zip<Op>(device, a.data(), b.data(), y.data(), n); });
   return y;
@@ -26,7 +28,7 @@ Tensor zip(std::string_view op, const Tensor& a, const Tensor& b) {
 /// y = f(x; a, b).
 template <class Op>
 Tensor map(const Tensor& x, float a = 0, float b = 0) {
-  Tensor y = Tensor::empty(x.shape());
+  Tensor y = Tensor::empty(x.shape(), x.device());
   on(y.device(), [&](auto device) { kernels::map<Op>(device, x.data(), y.data(), x.shape().storage(), a, b); });
   return y;
 }

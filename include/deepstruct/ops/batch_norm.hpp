@@ -30,16 +30,17 @@ inline void check_batch_norm(const char* op, const Var& x, float eps) {
   check(eps >= 0, op, ": eps must not be negative (", eps, ")");
 }
 /// A value per channel, or where empty one full of `otherwise`.
-inline Var channel_values(const char* op, const char* name, const Var& v, const Shape& x, float otherwise) {
-  if (!v) return Tensor::full({x[1]}, otherwise);
-  check(v.shape() == Shape{x[1]}, op, ": ", name, " must have one value per channel of x (", v.shape(), " and ", x,
-        ")");
+inline Var channel_values(const char* op, const char* name, const Var& v, const Var& x, float otherwise) {
+  if (!v) return Tensor::full({x.shape()[1]}, otherwise, x.device());
+  check(v.shape() == Shape{x.shape()[1]}, op, ": ", name, " must have one value per channel of x (", v.shape(), " and ",
+        x.shape(), ")");
+  common_device(op, x, v);
   return v;
 }
 
 inline Tensor batch_norm_value(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& weight,
                                const Tensor& bias, float eps) {
-  Tensor y = Tensor::empty(x.shape());
+  Tensor y = Tensor::empty(x.shape(), x.device());
   on(y.device(), [&](auto device) {
     kernels::batch_norm(device, x.view(), channel_size(x.shape()), mean.data(), variance.data(), weight.data(),
                         bias.data(), eps, y.view());
@@ -50,7 +51,8 @@ inline Tensor batch_norm_value(const Tensor& x, const Tensor& mean, const Tensor
 inline void batch_norm_gradients(const Var& dy, std::span<const Var> in, const Tensor& mean, const Tensor& variance,
                                  float eps, bool training, std::span<Var> dx) {
   const Shape& s = in[0].shape();
-  Tensor out = Tensor::empty(in[0].wants_grad() ? s : Shape{0}), dw = Tensor::zeros({s[1]}), db = dw;
+  Tensor out = Tensor::empty(in[0].wants_grad() ? s : Shape{0}, dy.device()), dw = Tensor::zeros({s[1]}, dy.device()),
+         db = dw;
   const auto to = in[0].wants_grad() ? out.view() : matrix_view<float>{};
   on(out.device(), [&](auto device) {
     kernels::batch_norm_backward(device, dy.value().view(), in[0].value().view(), channel_size(s), mean.data(),
@@ -70,10 +72,10 @@ inline Var batch_norm(const Var& x, const Var& mean, const Var& variance, const 
                       float eps = 1e-5f) {
   detail::check_batch_norm("batch_norm", x, eps);
   check(mean && variance, "batch_norm: needs a mean and a variance per channel (", x.shape(), ")");
-  const std::array<Var, 5> in{x, detail::channel_values("batch_norm", "weight", weight, x.shape(), 1),
-                              detail::channel_values("batch_norm", "bias", bias, x.shape(), 0),
-                              detail::channel_values("batch_norm", "mean", mean, x.shape(), 0),
-                              detail::channel_values("batch_norm", "variance", variance, x.shape(), 1)};
+  const std::array<Var, 5> in{x, detail::channel_values("batch_norm", "weight", weight, x, 1),
+                              detail::channel_values("batch_norm", "bias", bias, x, 0),
+                              detail::channel_values("batch_norm", "mean", mean, x, 0),
+                              detail::channel_values("batch_norm", "variance", variance, x, 1)};
   Tensor y = detail::batch_norm_value(x.value(), mean.value(), variance.value(), in[1].value(), in[2].value(), eps);
   return record("batch_norm", std::move(y), std::span<const Var>(in), {{"eps", double{eps}}},
                 [eps](const Var& dy, const Var&, std::span<const Var> v, std::span<Var> dx) {
@@ -110,12 +112,11 @@ inline BatchNormed batch_norm_training(const Var& x, const Var& weight = {}, con
   const Shape& shape = x.shape();
   const std::int64_t terms = shape[0] * detail::channel_size(shape);
   check(terms > 1, op, ": a channel needs more than one number (", terms, " in ", shape, ")");
-  Tensor mean = Tensor::empty({shape[1]}), variance = Tensor::empty({shape[1]});
+  Tensor mean = Tensor::empty({shape[1]}, x.device()), variance = Tensor::empty({shape[1]}, x.device());
   on(mean.device(), [&](auto device) {
     kernels::batch_statistics(device, x.value().view(), detail::channel_size(shape), mean.data(), variance.data());
   });
-  const Var w = detail::channel_values(op, "weight", weight, shape, 1),
-            b = detail::channel_values(op, "bias", bias, shape, 0);
+  const Var w = detail::channel_values(op, "weight", weight, x, 1), b = detail::channel_values(op, "bias", bias, x, 0);
   Tensor y = detail::batch_norm_value(x.value(), mean, variance, w.value(), b.value(), eps);
   const Var result =
       record(op, std::move(y), {x, w, b}, {{"eps", double{eps}}},

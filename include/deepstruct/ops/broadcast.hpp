@@ -28,7 +28,7 @@ inline Var expand(const Var& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   check(broadcast_shape(x.shape(), shape, "expand") == shape, "expand: x does not broadcast to the shape (", x.shape(),
         " to ", shape, ")");
-  Tensor y = Tensor::empty(shape);
+  Tensor y = Tensor::empty(shape, x.device());
   const auto n = make_nest<2>(shape, {strides_of(shape), broadcast_strides(x.shape(), shape)});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
   return record(
@@ -41,7 +41,7 @@ inline Var sum_to(const Var& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   check(broadcast_shape(shape, x.shape(), "sum_to") == x.shape(), "sum_to: the shape does not broadcast to x (", shape,
         " to ", x.shape(), ")");
-  Tensor y = Tensor::empty(shape);
+  Tensor y = Tensor::empty(shape, x.device());
   const auto from = strides_of(x.shape()), to = broadcast_strides(shape, x.shape());
   NestBuilder<2> kept;
   NestBuilder<1> reduced;

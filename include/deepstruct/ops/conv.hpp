@@ -29,6 +29,7 @@ Var conv2d_dw(const Var& dy, const Var& x, const Shape& weight, const Conv2dOpti
 inline Var conv2d(const Var& x, const Var& weight, const Var& bias = {}, const Conv2dOptions& options = {}) {
   const auto sizes = detail::conv_sizes("conv2d", x.shape(), weight.shape(), options);
   detail::check_conv_bias("conv2d", bias, sizes.out);
+  common_device("conv2d", x, weight, bias);
   Tensor y = detail::ConvWeight{sizes}.apply(false, x.value(), weight.value(), bias ? bias.value().data() : nullptr);
   return record("conv2d", std::move(y), {x, weight, bias}, detail::conv_attributes(sizes),
                 [options](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
@@ -48,6 +49,7 @@ inline Var conv2d_dx(const Var& dy, const Var& weight, const Shape& x, const Con
   const auto sizes = detail::conv_sizes("conv2d_dx", x, weight.shape(), options);
   check(dy.shape() == detail::conv_y_shape(sizes), "conv2d_dx: dy is not what the convolution gives (", dy.shape(),
         " and ", detail::conv_y_shape(sizes), ")");
+  common_device("conv2d_dx", dy, weight);
   Tensor dx = detail::ConvWeight{sizes}.apply(true, dy.value(), weight.value(), nullptr);
   return record("conv2d_dx", std::move(dx), {dy, weight}, detail::conv_attributes(sizes),
                 [options](const Var& g, const Var&, std::span<const Var> in, std::span<Var> d) {
@@ -61,6 +63,7 @@ inline Var conv2d_dw(const Var& dy, const Var& x, const Shape& weight, const Con
   const auto sizes = detail::conv_sizes("conv2d_dw", x.shape(), weight, options);
   check(dy.shape() == detail::conv_y_shape(sizes), "conv2d_dw: dy is not what the convolution gives (", dy.shape(),
         " and ", detail::conv_y_shape(sizes), ")");
+  common_device("conv2d_dw", dy, x);
   Tensor dw = detail::ConvWeight{sizes}.gradient(dy.value(), x.value());
   return record("conv2d_dw", std::move(dw), {dy, x}, detail::conv_attributes(sizes),
                 [options](const Var& g, const Var&, std::span<const Var> in, std::span<Var> d) {
@@ -106,6 +109,7 @@ inline Var sparse_conv2d(const Var& x, const Var& values, const Mask& mask, std:
   const auto sizes = detail::sparse_conv_sizes("sparse_conv2d", x.shape(), mask, kernel, options);
   detail::check_conv_values("sparse_conv2d", values.shape(), mask);
   detail::check_conv_bias("sparse_conv2d", bias, sizes.out);
+  common_device("sparse_conv2d", x, values, bias);
   Tensor y =
       detail::ConvWeight{sizes, &mask}.apply(false, x.value(), values.value(), bias ? bias.value().data() : nullptr);
   return record("sparse_conv2d", std::move(y), {x, values, bias}, detail::sparse_conv_attributes(sizes, mask),
@@ -128,6 +132,7 @@ inline Var sparse_conv2d_dx(const Var& dy, const Var& values, const Mask& mask, 
   detail::check_conv_values("sparse_conv2d_dx", values.shape(), mask);
   check(dy.shape() == detail::conv_y_shape(sizes), "sparse_conv2d_dx: dy is not what the convolution gives (",
         dy.shape(), " and ", detail::conv_y_shape(sizes), ")");
+  common_device("sparse_conv2d_dx", dy, values);
   Tensor dx = detail::ConvWeight{sizes, &mask}.apply(true, dy.value(), values.value(), nullptr);
   return record("sparse_conv2d_dx", std::move(dx), {dy, values}, detail::sparse_conv_attributes(sizes, mask),
                 [mask, kernel, options](const Var& g, const Var&, std::span<const Var> in, std::span<Var> d) {
@@ -142,6 +147,7 @@ inline Var sparse_conv2d_dw(const Var& dy, const Var& x, const Mask& mask, std::
   const auto sizes = detail::sparse_conv_sizes("sparse_conv2d_dw", x.shape(), mask, kernel, options);
   check(dy.shape() == detail::conv_y_shape(sizes), "sparse_conv2d_dw: dy is not what the convolution gives (",
         dy.shape(), " and ", detail::conv_y_shape(sizes), ")");
+  common_device("sparse_conv2d_dw", dy, x);
   Tensor dw = detail::ConvWeight{sizes, &mask}.gradient(dy.value(), x.value());
   return record("sparse_conv2d_dw", std::move(dw), {dy, x}, detail::sparse_conv_attributes(sizes, mask),
                 [mask, kernel, options](const Var& g, const Var&, std::span<const Var> in, std::span<Var> d) {

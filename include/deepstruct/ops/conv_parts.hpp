@@ -84,9 +84,9 @@ struct ConvBlocks {
   kernels::conv_blocks view;
   std::int64_t top = 0, left = 0;
 };
-inline ConvBlocks conv_storage(kernels::conv_blocks view, std::int64_t top, std::int64_t left) {
+inline ConvBlocks conv_storage(kernels::conv_blocks view, std::int64_t top, std::int64_t left, Device device) {
   const std::int64_t size = view.blocks * view.channels * view.height * view.width * kernels::conv_lanes;
-  ConvBlocks b{Buffer<float>(static_cast<std::size_t>(size)), view, top, left};
+  ConvBlocks b{Buffer<float>(static_cast<std::size_t>(size), device), view, top, left};
   b.view.data = b.storage.data();
   return b;
 }
@@ -95,7 +95,7 @@ inline ConvBlocks conv_blocks_of(const Tensor& source, const ConvPlan& plan, std
   const Shape& s = source.shape();
   auto image = conv_image_of(source.data(), s, false);
   if (plan.unfolded()) image.lanes = s[0] * pixels;
-  ConvBlocks b = conv_storage(plan.blocks(image.lanes), plan.top(), plan.left());
+  ConvBlocks b = conv_storage(plan.blocks(image.lanes), plan.top(), plan.left(), source.device());
   on(source.device(), [&](auto device) {
     if (plan.unfolded())
       kernels::conv_unfold(device, image, plan.top(), plan.columns(), b.view);
@@ -108,13 +108,21 @@ inline ConvBlocks conv_blocks_of(const Tensor& source, const ConvPlan& plan, std
 inline ConvBlocks conv_plain_blocks(const Tensor& images, bool merged) {
   const auto image = conv_image_of(images.data(), images.shape(), merged);
   const std::int64_t blocks = (image.lanes + kernels::conv_lanes - 1) / kernels::conv_lanes;
-  ConvBlocks b = conv_storage({nullptr, blocks, image.channels, image.height, image.width}, 0, 0);
+  ConvBlocks b = conv_storage({nullptr, blocks, image.channels, image.height, image.width}, 0, 0, images.device());
   on(images.device(), [&](auto device) { kernels::conv_pack(device, image, 0, 0, b.view); });
   return b;
 }
 
 /// A convolution with a dense weight, or with the values of a mask's edges.
 struct ConvWeight {
+  /// A phase of a plan, its lists where the kernels of a device read them.
+  struct Phase {
+    const ConvPlan::Phase& phase;
+    Mirror<std::int32_t> start;
+    Mirror<kernels::conv_tap> taps;
+    Phase(const ConvPlan::Phase& of, Device device) : phase(of), start(of.start, device), taps(of.taps, device) {}
+  };
+
   const ConvSizes& sizes;
   const Mask* mask = nullptr;
 
@@ -127,13 +135,15 @@ struct ConvWeight {
   /// y = x ∗ W + bias, or dx = dy ∗ Wᵀ from blocks of x or dy.
   Tensor apply(const ConvPlan& plan, bool transposed, const ConvBlocks& blocks, const Tensor& weight,
                const float* bias) const {
-    Tensor y = Tensor::empty(transposed ? conv_x_shape(sizes) : conv_y_shape(sizes));
+    Tensor y = Tensor::empty(transposed ? conv_x_shape(sizes) : conv_y_shape(sizes), weight.device());
+    pool_vector<Phase> phases;
+    for (const auto& phase : plan.phases()) phases.emplace_back(phase, y.device());
     std::int64_t most = 0;
-    for (const auto& phase : plan.phases()) most = std::max(most, phase.most);
+    for (const Phase& p : phases) most = std::max(most, p.phase.most);
     const std::int64_t ldw = leading_stride(sizes.out), outputs = sizes.out / sizes.groups,
                        inputs = sizes.in / sizes.groups;
     long_sum(y, most, [&](Tensor& to, std::int64_t first, std::int64_t count) {
-      for (const auto& phase : plan.phases()) {
+      for (const auto& [phase, start, taps] : phases) {
         auto image = conv_image_of(to.data(), to.shape(), plan.unfolded());
         image.data += phase.first[0] * image.row + phase.first[1] * image.pixel;
         image.height = phase.count[0], image.width = phase.count[1];
@@ -142,11 +152,11 @@ struct ConvWeight {
         const std::int64_t from = std::min(first, phase.most);
         on(to.device(), [&](auto device) {
           if (mask)
-            kernels::conv_sparse(device, plan.walk(blocks.view), phase.start.data(), phase.taps.data(), from, count,
-                                 weight.data(), add, image);
+            kernels::conv_sparse(device, plan.walk(blocks.view), start.data(), taps.data(), from, count, weight.data(),
+                                 add, image);
           else
             kernels::conv_dense(device, plan.walk(blocks.view), sizes.groups, transposed ? outputs : inputs,
-                                phase.taps.data() + from, std::min(count, phase.most - from), weight.data(),
+                                taps.data() + from, std::min(count, phase.most - from), weight.data(),
                                 transposed ? sizes.kernel[0] * sizes.kernel[1] * ldw : 1, outputs, add, image);
         });
       }
@@ -164,20 +174,19 @@ struct ConvWeight {
     const ConvBlocks from = conv_blocks_of(x, p, sizes.result[1]);
     const ConvBlocks up =
         packed ? ConvBlocks{{}, packed->view, packed->top, packed->left} : conv_plain_blocks(dy, p.unfolded());
-    Tensor dw = mask ? Tensor::empty({mask->nnz()}) : Tensor::empty(conv_weight_shape(sizes));
-    Buffer<double> sums(static_cast<std::size_t>(dw.size()));
+    Tensor dw = Tensor::empty(mask ? Shape{mask->nnz()} : conv_weight_shape(sizes), x.device());
+    Buffer<double> sums(static_cast<std::size_t>(dw.size()), dw.device());
     const std::int64_t row = up.view.width * kernels::conv_lanes, channel = up.view.height * row;
     const kernels::conv_walk g{up.view.data + up.top * row + up.left * kernels::conv_lanes, up.view.channels * channel,
                                channel, row, kernels::conv_lanes};
     const auto size = conv_image_of(dy.data(), dy.shape(), p.unfolded());
-    const auto& phase = p.phases().front();
+    const auto [phase, start, taps] = Phase(p.phases().front(), dw.device());
     on(dw.device(), [&](auto device) {
       if (mask)
-        kernels::conv_sparse_dw(device, p.walk(from.view), g, size, phase.start.data(), phase.taps.data(), sums.data(),
-                                dw.data());
+        kernels::conv_sparse_dw(device, p.walk(from.view), g, size, start.data(), taps.data(), sums.data(), dw.data());
       else
-        kernels::conv_dense_dw(device, p.walk(from.view), g, size, sizes.groups, sizes.in / sizes.groups,
-                               phase.taps.data(), phase.most, sums.data(), dw.data());
+        kernels::conv_dense_dw(device, p.walk(from.view), g, size, sizes.groups, sizes.in / sizes.groups, taps.data(),
+                               phase.most, sums.data(), dw.data());
     });
     return dw;
   }

@@ -103,6 +103,36 @@ inline std::shared_ptr<const DagPlan> dag_plan(const Mask& mask, const std::shar
   return kept->wiring == wiring ? kept : make();
 }
 
+/// The same where the kernels of a GPU read it. Kept with the mask.
+struct DagOnDevice {
+  std::shared_ptr<const DagPlan> plan;
+  Buffer<std::int32_t> row_start, output, block;
+  Buffer<VertexActivation> activation;
+  dag_view view;
+  kernels::dag_levels levels;
+
+  DagOnDevice(const Mask& mask, std::shared_ptr<const DagPlan> of, Device device) : plan(std::move(of)) {
+    const DagWiring& w = *plan->wiring;
+    const auto lent = [&](const auto& list) {
+      return Buffer<std::remove_cvref_t<decltype(list[0])>>(list.data(), list.size(), device);
+    };
+    row_start = lent(w.row_start), output = lent(w.output), block = lent(plan->block), activation = lent(w.activation);
+    view.by_row = mask.csr(device), view.by_column = mask.csc(device);
+    view.inputs = w.inputs, view.vertices = w.vertices, view.branches = w.rows();
+    view.row_start = w.joint() ? nullptr : row_start.data();
+    view.activation = w.activation.empty() ? nullptr : activation.data();
+    view.output = output.data(), view.outputs = static_cast<std::int64_t>(w.output.size());
+    levels = {block.data(), static_cast<std::int32_t>(plan->block.size()) - 1};
+    finish(device);  // streams of other threads may read it
+  }
+};
+inline std::shared_ptr<const DagOnDevice> dag_on_device(const Mask& mask, const std::shared_ptr<const DagPlan>& plan,
+                                                        Device device) {
+  const auto make = [&] { return std::make_shared<const DagOnDevice>(mask, plan, device); };
+  const auto& kept = mask.kept(5, make);
+  return kept->plan == plan ? kept : make();
+}
+
 /// y = f(x).
 inline Var activate(const Var& x, VertexActivation f) {
   switch (f) {
@@ -122,7 +152,7 @@ inline Var pick_vertices(const Var& h, std::span<const std::int32_t> vertices) {
   std::vector<std::int32_t> start(vertices.size() + 1);
   std::iota(start.begin(), start.end(), 0);
   const auto n = static_cast<std::int64_t>(vertices.size());
-  return sparse_linear(h, Tensor::ones({n}), Mask::from_csr(n, h.shape()[1], start, vertices));
+  return sparse_linear(h, Tensor::ones({n}, h.device()), Mask::from_csr(n, h.shape()[1], start, vertices));
 }
 
 /// The same as a composition of ops, block by block of vertices: for derivatives of derivatives. Every
@@ -150,7 +180,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
              {VertexActivation::none, VertexActivation::relu, VertexActivation::tanh, VertexActivation::sigmoid}) {
           Tensor chosen = Tensor::zeros({count});
           for (std::int64_t k = 0; k < count; ++k) chosen(k) = w.activation[first - w.inputs + k] == f;
-          const Var part = mul(activate(z, f), chosen);
+          const Var part = mul(activate(z, f), to(std::move(chosen), z.device()));
           next = next ? add(next, part) : part;
         }
       }
@@ -159,7 +189,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
       for (std::int64_t k = 0; k <= count; ++k)
         sum_start.push_back(static_cast<std::int32_t>(w.row_of(first - w.inputs + k) - row));
       std::iota(sum_col.begin(), sum_col.end(), 0);
-      next = sparse_linear(relu(z), Tensor::ones({rows}), Mask::from_csr(count, rows, sum_start, sum_col));
+      next = sparse_linear(relu(z), Tensor::ones({rows}, z.device()), Mask::from_csr(count, rows, sum_start, sum_col));
     }
     h = cat({h, next}, 1);
   }
@@ -170,6 +200,59 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
 inline Var doorstep(const Var& x) {
   return record("identity", x.value(), {x}, {},
                 [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = dy; });
+}
+/// Gradients of x, values and bias that can be differentiated again.
+inline void dag_recorded(const Var& dy, std::span<const Var> in, const Mask& mask, const DagPlan& plan,
+                         std::span<Var> dx) {
+  const Var own[] = {doorstep(in[0]), doorstep(in[1]), doorstep(in[2])};
+  const Vars all = grad(dag_unfused(own[0], own[1], own[2], mask, plan), own, {.create_graph = true, .seed = dy});
+  std::copy(all.begin(), all.end(), dx.begin());
+}
+
+}  // namespace detail
+
+namespace detail {
+
+/// layered_dag on a GPU: one kernel each way.
+inline Var dag_on_gpu(const Var& x, const Var& values, const Var& bias, const Mask& mask,
+                      const std::shared_ptr<const DagPlan>& plan) {
+  const Device device = x.device();
+  const auto on_device = dag_on_device(mask, plan, device);
+  const dag_view& d = on_device->view;
+  const std::int64_t samples = x.shape()[0];
+  Tensor y = Tensor::empty({samples, d.outputs}, device), h = Tensor::empty({samples, d.vertices}, device);
+  Buffer<unsigned char> positive(d.row_start ? static_cast<std::size_t>(h.ld() * d.branches) : 0, device);
+  if constexpr (has_cuda)
+    kernels::dag_forward(cuda{runtime::current_stream}, d, on_device->levels, values.value().data(),
+                         bias.value().data(), x.value().view(), y.view(), h.view(), positive.data());
+  return record("layered_dag", std::move(y), {x, values, bias},
+                {{"mask", mask}, {"wiring", std::shared_ptr<const void>(plan->wiring)}},
+                [mask, on_device, h = std::move(h), positive = std::move(positive)](
+                    const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  if (recording()) return dag_recorded(dy, in, mask, *on_device->plan, dx);
+                  const dag_view& view = on_device->view;
+                  const Device place = dy.device();
+                  Tensor to_x = in[0].wants_grad() ? Tensor::empty(in[0].shape(), place) : Tensor(),
+                         dz = Tensor::empty({dy.shape()[0], view.branches}, place),
+                         to_values = Tensor::empty(in[1].shape(), place), to_bias = Tensor::empty(in[2].shape(), place);
+                  if constexpr (has_cuda) {
+                    const cuda gpu{runtime::current_stream};
+                    kernels::dag_backward(gpu, view, on_device->levels, in[1].value().data(), h.view(), positive.data(),
+                                          dy.value().view(), in[0].wants_grad() ? to_x.view() : matrix_view<float>{},
+                                          dz.view());
+                    kernels::sparse_linear_dw(gpu, view.by_row, {}, dz.view(), h.view(), to_values.data());
+                    kernels::column_sums(gpu, dz.view(), nullptr, nullptr, to_bias.data());
+                  }
+                  if (in[0].wants_grad()) dx[0] = std::move(to_x);
+                  dx[1] = std::move(to_values);
+                  dx[2] = std::move(to_bias);
+                });
+}
+/// Whether one kernel can hold the DAG.
+inline bool dag_fits(const Var& x, const Mask& mask, const std::shared_ptr<const DagPlan>& plan) {
+  if constexpr (has_cuda)
+    return kernels::dag_fits(cuda{runtime::current_stream}, dag_on_device(mask, plan, x.device())->view);
+  return false;
 }
 
 }  // namespace detail
@@ -197,9 +280,12 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
         "layered_dag: mask, values and bias must fit the wiring (mask ", mask.shape(), " with ", mask.nnz(),
         " edges, values ", values.shape(), ", bias ", bias.shape(), ", wiring ", w.rows(), " branches of ", w.vertices,
         " vertices)");
+  const Device device = common_device("layered_dag", x, values, bias);
   const auto plan = detail::dag_plan(mask, wiring);
   const std::int64_t samples = x.shape()[0], outputs = static_cast<std::int64_t>(w.output.size());
-  if (samples == 0) return detail::dag_unfused(x, values, bias, mask, *plan);
+  if (samples == 0 || (device != Device::cpu && !detail::dag_fits(x, mask, plan)))
+    return detail::dag_unfused(x, values, bias, mask, *plan);
+  if (device != Device::cpu) return detail::dag_on_gpu(x, values, bias, mask, plan);
 
   const dag_view d = plan->view(mask);
   const bool keep = grad_enabled() && (x.wants_grad() || values.wants_grad() || bias.wants_grad());
@@ -210,22 +296,14 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
   Tensor constant = Tensor::empty({w.joint() ? 0 : w.vertices - w.inputs});
   Buffer<float> h(static_cast<std::size_t>(places * room));
   Buffer<std::int32_t> positive(static_cast<std::size_t>(places * kernels::dag_sign_words(d)));
-  on(y.device(), [&](auto device) {
-    if (!w.joint()) kernels::dag_constants(device, d, bias.value().data(), constant.data());
-    kernels::dag_forward(device, d, values.value().data(), bias.value().data(), constant.data(), x.value().view(),
-                         y.view(), h.data(), positive.data(), places);
-  });
+  if (!w.joint()) kernels::dag_constants(cpu{}, d, bias.value().data(), constant.data());
+  kernels::dag_forward(cpu{}, d, values.value().data(), bias.value().data(), constant.data(), x.value().view(),
+                       y.view(), h.data(), positive.data(), places);
   return record(
       "layered_dag", std::move(y), {x, values, bias}, {{"mask", mask}, {"wiring", std::shared_ptr<const void>(wiring)}},
       [mask, plan, tile = kernels::dag_tile(), h = std::move(h), positive = std::move(positive)](
           const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-        if (recording()) {
-          const Var own[] = {detail::doorstep(in[0]), detail::doorstep(in[1]), detail::doorstep(in[2])};
-          const Vars all =
-              grad(detail::dag_unfused(own[0], own[1], own[2], mask, *plan), own, {.create_graph = true, .seed = dy});
-          std::copy(all.begin(), all.end(), dx.begin());
-          return;
-        }
+        if (recording()) return detail::dag_recorded(dy, in, mask, *plan, dx);
         check(tile == kernels::dag_tile(), "layered_dag: the instruction set changed between forward and backward (",
               tile, " and ", kernels::dag_tile(), " samples a tile)");
         const dag_view view = plan->view(mask);
@@ -237,14 +315,12 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
             vertex_sums = scratch(view.row_start ? count : 0);
         Tensor to_x = in[0].wants_grad() ? Tensor::empty(in[0].shape()) : Tensor(),
                to_values = Tensor::empty(in[1].shape()), to_bias = Tensor::empty(in[2].shape());
-        on(to_values.device(), [&](auto device) {
-          kernels::remap(device, in[1].value().data(), view.by_column.edge, walk.data(), mask.nnz());
-          kernels::dag_backward(device, view, walk.data(), h.data(), positive.data(), dy.value().view(),
-                                in[0].wants_grad() ? to_x.view() : matrix_view<float>{}, g.data(), dw_parts.data(),
-                                branch_sums.data(), vertex_sums.data());
-          kernels::dag_gradients(device, view, in[2].value().data(), dw_parts.data(), branch_sums.data(),
-                                 vertex_sums.data(), parts, to_values.data(), to_bias.data());
-        });
+        kernels::remap(cpu{}, in[1].value().data(), view.by_column.edge, walk.data(), mask.nnz());
+        kernels::dag_backward(cpu{}, view, walk.data(), h.data(), positive.data(), dy.value().view(),
+                              in[0].wants_grad() ? to_x.view() : matrix_view<float>{}, g.data(), dw_parts.data(),
+                              branch_sums.data(), vertex_sums.data());
+        kernels::dag_gradients(cpu{}, view, in[2].value().data(), dw_parts.data(), branch_sums.data(),
+                               vertex_sums.data(), parts, to_values.data(), to_bias.data());
         if (in[0].wants_grad()) dx[0] = std::move(to_x);
         dx[1] = std::move(to_values);
         dx[2] = std::move(to_bias);

@@ -19,7 +19,14 @@ void long_sum(Tensor& y, std::int64_t terms, Part&& part) {
   constexpr std::int64_t most = 4096;
   part(y, std::int64_t{0}, std::min(terms, most));
   if (terms <= most) return;
-  Tensor more = Tensor::empty(y.shape());
+  Tensor more = Tensor::empty(y.shape(), y.device());
+  if (y.device() != Device::cpu) {  // there in float: parts are few, and each is one sum
+    for (std::int64_t first = most; first < terms; first += most) {
+      part(more, first, std::min(terms - first, most));
+      on(y.device(), [&](auto device) { kernels::add_into(device, more.data(), y.data(), y.shape().storage()); });
+    }
+    return;
+  }
   std::vector<double> total(y.data(), y.data() + y.shape().storage());
   for (std::int64_t first = most; first < terms; first += most) {
     part(more, first, std::min(terms - first, most));
@@ -30,7 +37,7 @@ void long_sum(Tensor& y, std::int64_t terms, Part&& part) {
 
 /// y = x wᵀ + bias.   x [b, in], w [out, in], bias [out] or null
 inline Tensor gemm(const Tensor& x, strided_view<const float> w, const float* bias) {
-  Tensor y = Tensor::empty({x.shape()[0], w.rows});
+  Tensor y = Tensor::empty({x.shape()[0], w.rows}, x.device());
   long_sum(y, w.cols, [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> some = x.view();
     strided_view<const float> weight = w;
@@ -47,9 +54,10 @@ inline Var product(const Var& a, const Var& b, bool ta, bool tb) {
   const Shape &sa = a.shape(), &sb = b.shape();
   const std::int64_t m = sa[ta ? 1 : 0], k = sa[ta ? 0 : 1];
   check(k == sb[tb ? 1 : 0], "matmul: inner extents differ (", sa, ta ? "ᵀ" : "", " and ", sb, tb ? "ᵀ)" : ")");
+  common_device("matmul", a, b);
   Tensor across;  // lanes run over the first extent of what multiplies: a transposed a is laid out anew
   if (ta) {
-    across = Tensor::empty({m, k});
+    across = Tensor::empty({m, k}, a.device());
     on(across.device(), [&](auto device) { kernels::transpose(device, a.value().view(), across.view()); });
   }
   const strided_view<const float> w = b.value().view();
@@ -76,7 +84,7 @@ inline Var batched_product(const Var& a, const Var& b) {
   }
   extents.push_back(sa[rank - 2]);
   extents.push_back(sb[rank - 1]);
-  Tensor y = Tensor::empty(Shape(extents));
+  Tensor y = Tensor::empty(Shape(extents), common_device("matmul", a, b));
   std::array<std::int64_t, Shape::max_rank> from_a{}, from_b{};
   for (int d = 0; d < rank - 2; ++d) {
     from_a[d] = sa[d] == 1 ? 0 : sa.stride(d);
@@ -128,7 +136,7 @@ inline Var behind(Activation after, const Var& dy, const Var& y, Var* bias_gradi
     return g;
   }
   if (!relu && !bias_gradient) return dy;
-  Tensor g = relu ? Tensor::empty(dy.shape()) : Tensor(), sums = Tensor::empty(outputs);
+  Tensor g = relu ? Tensor::empty(dy.shape(), dy.device()) : Tensor(), sums = Tensor::empty(outputs, dy.device());
   on(sums.device(), [&](auto device) {
     kernels::column_sums(device, dy.value().view(), relu ? y.value().data() : nullptr, g.data(), sums.data());
   });
@@ -167,6 +175,7 @@ inline Var linear(const Var& x, const Var& weight, const Var& bias = {}, Activat
     const Var y = detail::product(rows, weight, false, true);
     return detail::as_before(bias ? add(y, bias) : y, x.shape());
   }
+  common_device("linear", rows, weight, bias);
   Tensor y = detail::gemm(rows.value(), weight.value().view(), bias.value().data());
   const Var out = record("linear", std::move(y), {rows, weight, bias}, {},
                          [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
@@ -182,26 +191,25 @@ Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask);
 
 namespace detail {
 
-/// How kernels walk the mask, or its transpose.
-inline plan_view plan_of(const Mask& mask, bool by_columns = false) {
+/// How kernels of the CPU walk the mask, or its transpose; those of a GPU need no plan.
+inline plan_view plan_of(const Mask& mask, Device device = Device::cpu, bool by_columns = false) {
+  if (device != Device::cpu) return {};
   return mask.kept(by_columns, [&] { return kernels::Plan(by_columns ? mask.csc() : mask.csr()); }).view();
 }
 
 /// The same, but nothing where so few samples need no plan.
-inline plan_view plan_of(const Mask& mask, std::int64_t samples, bool by_columns) {
-  return samples < kernels::sparse_plan_samples ? plan_view{} : plan_of(mask, by_columns);
+inline plan_view plan_of(const Mask& mask, Device device, std::int64_t samples, bool by_columns) {
+  return samples < kernels::sparse_plan_samples ? plan_view{} : plan_of(mask, device, by_columns);
 }
 
 /// dx[0] = dy W and dx[1] = dyᵀ x at the mask in one pass, for as many samples as the kernel takes; else nothing.
 inline void sparse_linear_backward(const Var& dy, const Var& x, const Var& values, const Mask& mask,
                                    std::span<Var> dx) {
   const std::int64_t samples = dy.shape()[0];
-  if (samples < kernels::sparse_plan_samples || samples > 4096) return;
+  if (x.device() != Device::cpu || samples < kernels::sparse_plan_samples || samples > 4096) return;
   Tensor to_x = Tensor::empty(x.shape()), to_values = Tensor::empty(values.shape());
-  on(to_x.device(), [&](auto device) {
-    kernels::sparse_linear_backward(device, mask.csc(), plan_of(mask, true), values.value().data(), x.value().view(),
-                                    dy.value().view(), to_x.view(), to_values.data());
-  });
+  kernels::sparse_linear_backward(cpu{}, mask.csc(), plan_of(mask, Device::cpu, true), values.value().data(),
+                                  x.value().view(), dy.value().view(), to_x.view(), to_values.data());
   dx[0] = std::move(to_x);
   dx[1] = std::move(to_values);
 }
@@ -222,10 +230,11 @@ inline Var sparse_linear(const Var& x, const Var& values, const Mask& mask, cons
     return relu_after ? relu(biased) : biased;
   }
   const Var rows = detail::as_rows(x, mask.cols(), "sparse_linear");
-  Tensor y = Tensor::empty({rows.shape()[0], mask.rows()});
+  Tensor y = Tensor::empty({rows.shape()[0], mask.rows()}, common_device("sparse_linear", rows, values, bias));
   on(y.device(), [&](auto device) {
-    kernels::sparse_linear(device, mask.csr(), detail::plan_of(mask, y.shape()[0], false), values.value().data(),
-                           rows.value().view(), bias ? bias.value().data() : nullptr, relu_after, y.view());
+    kernels::sparse_linear(device, mask.csr(y.device()), detail::plan_of(mask, y.device(), y.shape()[0], false),
+                           values.value().data(), rows.value().view(), bias ? bias.value().data() : nullptr, relu_after,
+                           y.view());
   });
   const Var out = record("sparse_linear", std::move(y), {rows, values, bias}, {{"mask", mask}},
                          [mask, after](const Var& dy, const Var& value, std::span<const Var> in, std::span<Var> dx) {
@@ -243,10 +252,10 @@ inline Var sparse_linear_dx(const Var& dy, const Var& values, const Mask& mask) 
   check(dy.shape().rank() == 2 && dy.shape()[1] == mask.rows() && values.shape() == Shape{mask.nnz()},
         "sparse_linear_dx: dy or values do not fit the mask (dy ", dy.shape(), ", values ", values.shape(), ", mask ",
         mask.shape(), ")");
-  Tensor y = Tensor::empty({dy.shape()[0], mask.cols()});
+  Tensor y = Tensor::empty({dy.shape()[0], mask.cols()}, common_device("sparse_linear_dx", dy, values));
   on(y.device(), [&](auto device) {
-    kernels::sparse_linear(device, mask.csc(), detail::plan_of(mask, y.shape()[0], true), values.value().data(),
-                           dy.value().view(), nullptr, false, y.view());
+    kernels::sparse_linear(device, mask.csc(y.device()), detail::plan_of(mask, y.device(), y.shape()[0], true),
+                           values.value().data(), dy.value().view(), nullptr, false, y.view());
   });
   return record("sparse_linear_dx", std::move(y), {dy, values}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
@@ -260,13 +269,14 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
             dy.shape()[1] == mask.rows() && x.shape()[1] == mask.cols(),
         "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(),
         ")");
-  Tensor dw = Tensor::empty({mask.nnz()});
+  Tensor dw = Tensor::empty({mask.nnz()}, common_device("sparse_linear_dw", dy, x));
   detail::long_sum(dw, dy.shape()[0], [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> up = dy.value().view(), in = x.value().view();
     up.data += first, in.data += first;
     up.rows = in.rows = count;
-    on(to.device(),
-       [&](auto device) { kernels::sparse_linear_dw(device, mask.csr(), detail::plan_of(mask), up, in, to.data()); });
+    on(to.device(), [&](auto device) {
+      kernels::sparse_linear_dw(device, mask.csr(to.device()), detail::plan_of(mask, to.device()), up, in, to.data());
+    });
   });
   return record("sparse_linear_dw", std::move(dw), {dy, x}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
@@ -281,8 +291,9 @@ Var place_edges(const Var& values, const Mask& mask);
 inline Var pick_edges(const Var& w, const Mask& mask) {
   check(w.shape() == mask.shape(), "pick_edges: weight and mask differ in shape (", w.shape(), " and ", mask.shape(),
         ")");
-  Tensor values = Tensor::empty({mask.nnz()});
-  on(values.device(), [&](auto device) { kernels::pick_edges(device, w.value().view(), mask.csr(), values.data()); });
+  Tensor values = Tensor::empty({mask.nnz()}, w.device());
+  on(values.device(),
+     [&](auto device) { kernels::pick_edges(device, w.value().view(), mask.csr(values.device()), values.data()); });
   return record(
       "pick_edges", std::move(values), {w}, {{"mask", mask}},
       [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = place_edges(dy, mask); });
@@ -291,8 +302,9 @@ inline Var pick_edges(const Var& w, const Mask& mask) {
 inline Var place_edges(const Var& values, const Mask& mask) {
   check(values.shape() == Shape{mask.nnz()}, "place_edges: needs one value per edge (values ", values.shape(),
         ", edges ", mask.nnz(), ")");
-  Tensor w = Tensor::empty(mask.shape());
-  on(w.device(), [&](auto device) { kernels::place_edges(device, values.value().data(), mask.csr(), w.view()); });
+  Tensor w = Tensor::empty(mask.shape(), values.device());
+  on(w.device(),
+     [&](auto device) { kernels::place_edges(device, values.value().data(), mask.csr(w.device()), w.view()); });
   return record(
       "place_edges", std::move(w), {values}, {{"mask", mask}},
       [mask](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) { dx[0] = pick_edges(dy, mask); });
@@ -305,8 +317,11 @@ inline Var masked_linear(const Var& x, const Var& weight, const Mask& mask, cons
   check(weight.shape() == mask.shape(), "masked_linear: weight and mask differ in shape (", weight.shape(), " and ",
         mask.shape(), ")");
   const std::int64_t samples = x.size() / std::max<std::int64_t>(1, mask.cols());
-  if (choose_kernel(mask.rows(), mask.cols(), mask.nnz(), samples, simd::active()) == Kernel::sparse)
-    return sparse_linear(x, pick_edges(weight, mask), mask, bias, after);
+  // On a GPU (H200) both take as long at density 0.2: kernels/README.md.
+  const Kernel kernel = x.device() != Device::cpu
+                            ? (mask.density() < 0.2 ? Kernel::sparse : Kernel::dense)
+                            : choose_kernel(mask.rows(), mask.cols(), mask.nnz(), samples, simd::active());
+  if (kernel == Kernel::sparse) return sparse_linear(x, pick_edges(weight, mask), mask, bias, after);
   return linear(x, mask.is_full() ? weight : place_edges(pick_edges(weight, mask), mask), bias, after);
 }
 

@@ -43,6 +43,7 @@ struct ClassTargets {
   }
   /// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
   Tensor losses(const Tensor& log_p) const {
+    if (log_p.device() != Device::cpu) return losses_on(log_p);
     Tensor all = Tensor::empty(own.shape());
     for (std::int64_t i = 0; i < own.shape()[0]; ++i) {
       double loss = own(i, 0) == 0 ? 0 : -double{own(i, 0)} * double{log_p(i, target(i))};
@@ -52,6 +53,23 @@ struct ClassTargets {
       all(i, 0) = static_cast<float>(loss);
     }
     return all;
+  }
+  /// The same by ops, where log_p is.
+  Tensor losses_on(const Tensor& log_p) const {
+    no_grad guard;
+    const auto part = [](const Var& weights, const Var& of) {
+      const Tensor none = Tensor::zeros(of.shape(), of.device());
+      return where(above(abs(weights), 0), mul(weights, of), none);
+    };
+    Indices column = Indices::empty({target.size(), 1});
+    for (std::int64_t i = 0; i < target.size(); ++i) column(i, 0) = target(i);
+    Var all = part(to(own, log_p.device()), gather(log_p, column, 1));
+    if (even.size() > 0) all = add(all, sum_to(part(to(even, log_p.device()), log_p), own.shape()));
+    return neg(all).value();
+  }
+  /// For the kernels of a device.
+  ClassTargets on_device(Device device) && {
+    return {to(std::move(target), device), to(std::move(own), device), to(std::move(even), device), total};
   }
 };
 inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> target,
@@ -64,7 +82,8 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
         options.weight ? options.weight.shape() : Shape{}, " for ", classes, ")");
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: need 0 <= label_smoothing <= 1 (",
         options.label_smoothing, ")");
-  const auto weight = [&](std::int64_t c) { return options.weight ? options.weight.value()(c) : 1.0f; };
+  const Tensor weights = options.weight ? to(options.weight.value(), Device::cpu) : Tensor();
+  const auto weight = [&](std::int64_t c) { return options.weight ? weights(c) : 1.0f; };
   const float even = options.label_smoothing / static_cast<float>(classes);
   ClassTargets t{Indices::zeros({n}), Tensor::zeros({n, 1}), even > 0 ? Tensor::zeros(x) : Tensor()};
   for (std::int64_t i = 0; i < n; ++i) {
@@ -83,6 +102,10 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
 /// [b, 1] → [b] or []
 inline Tensor reduced(const Tensor& losses, double divisor, Reduction reduction) {
   if (reduction == Reduction::none) return reshape(losses, {losses.size()}).value();
+  if (losses.device() != Device::cpu) {
+    no_grad guard;
+    return affine(sum_to(losses, Shape{}), static_cast<float>(1 / divisor), 0).value();
+  }
   double total = 0;
   for (std::int64_t i = 0; i < losses.shape()[0]; ++i) total += double{losses(i, 0)};
   return Tensor::scalar(static_cast<float>(total / divisor));
@@ -101,7 +124,7 @@ inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, cons
   const auto t = detail::class_targets(log_p.shape(), target, options);
   const double divisor = options.reduction == Reduction::mean ? t.total : 1;
   return record("nll_loss", detail::reduced(t.losses(log_p.value()), divisor, options.reduction), {log_p}, {},
-                [share = t.share(log_p.shape()), factor = static_cast<float>(1 / divisor)](
+                [share = to(t.share(log_p.shape()), log_p.device()), factor = static_cast<float>(1 / divisor)](
                     const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
                   dx[0] = neg(mul(detail::spread(dy, share.shape()[0], factor), share));
                 });
@@ -113,27 +136,28 @@ inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, con
   const double divisor = options.reduction == Reduction::mean ? t.total : 1;
   Tensor log_p = detail::softmax_value(x.value(), 1, true);
   Tensor loss = detail::reduced(t.losses(log_p), divisor, options.reduction);
-  return record("cross_entropy", std::move(loss), {x}, {},
-                [t = std::move(t), log_p = std::move(log_p), factor = static_cast<float>(1 / divisor)](
-                    const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-                  const Var g = detail::spread(dy, log_p.shape()[0], factor);
-                  if (!recording() && t.even.size() == 0) {
-                    Tensor out = Tensor::empty(log_p.shape());
-                    const Var scale = mul(g, t.own);
-                    on(out.device(), [&](auto device) {
-                      kernels::cross_entropy_dx(device, log_p.view(), t.target.data(), scale.value().data(),
-                                                out.view());
-                    });
-                    dx[0] = std::move(out);
-                    return;
-                  }
-                  const Tensor share = t.share(log_p.shape());
-                  const Var row = sum_to(share, t.own.shape());
-                  dx[0] = mul(g, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
-                });
+  return record(
+      "cross_entropy", std::move(loss), {x}, {},
+      [t = std::move(t).on_device(x.device()), log_p = std::move(log_p), factor = static_cast<float>(1 / divisor)](
+          const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+        const Var g = detail::spread(dy, log_p.shape()[0], factor);
+        if (!recording() && t.even.size() == 0) {
+          Tensor out = Tensor::empty(log_p.shape(), log_p.device());
+          const Var scale = mul(g, t.own);
+          on(out.device(), [&](auto device) {
+            kernels::cross_entropy_dx(device, log_p.view(), t.target.data(), scale.value().data(), out.view());
+          });
+          dx[0] = std::move(out);
+          return;
+        }
+        const Tensor share = to(detail::ClassTargets(t).on_device(Device::cpu).share(log_p.shape()), log_p.device());
+        const Var row = sum_to(share, t.own.shape());
+        dx[0] = mul(g, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
+      });
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "cross_entropy: targets must be [batch] (", target.shape(), ")");
+  if (target.device() != Device::cpu) return cross_entropy(x, to(target, Device::cpu), options);
   return cross_entropy(x, std::span<const std::int32_t>(target.data(), static_cast<std::size_t>(target.size())),
                        options);
 }
@@ -164,7 +188,8 @@ inline Var binary_cross_entropy_with_logits(const Var& x, const Var& target, Red
 /// L = Σ t (ln t − log_q) / batch, 0 where t = 0.   log_q, target [b, …]
 inline Var kl_div(const Var& log_q, const Var& target) {
   detail::check_pair("kl_div", log_q, target);
-  const Var entropy = mul(target, log(where(detail::above(target, 0), target, Tensor::ones(target.shape()))));
+  const Var entropy =
+      mul(target, log(where(detail::above(target, 0), target, Tensor::ones(target.shape(), target.device()))));
   return sum(sub(entropy, mul(target, log_q))) * (1.0f / static_cast<float>(log_q.shape()[0]));
 }
 

@@ -12,7 +12,7 @@ namespace detail {
 inline Tensor softmax_value(const Tensor& x, int dim, bool logarithm) {
   std::int64_t inner = 1;
   for (int k = dim + 1; k < x.rank(); ++k) inner *= x.shape()[k];
-  Tensor y = Tensor::empty(x.shape());
+  Tensor y = Tensor::empty(x.shape(), x.device());
   on(y.device(), [&](auto device) { kernels::softmax(device, x.view(), y.view(), x.shape()[dim], inner, logarithm); });
   return y;
 }
@@ -68,8 +68,10 @@ inline Var layer_norm_parts(const Var& x, const Var& weight, const Var& bias, co
 
 /// Over the last extent.   x [b, …, terms], weight and bias [terms] or empty
 inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, float eps) {
-  Tensor y = Tensor::empty(x.shape()), mean = Tensor::empty(with_extent(x.shape(), x.shape().rank() - 1, 1)),
-         rstd = Tensor::empty(mean.shape());
+  const Device place = common_device("layer_norm", x, weight, bias);
+  Tensor y = Tensor::empty(x.shape(), place),
+         mean = Tensor::empty(with_extent(x.shape(), x.shape().rank() - 1, 1), place),
+         rstd = Tensor::empty(mean.shape(), place);
   on(y.device(), [&](auto device) {
     kernels::layer_norm(device, x.value().view(), weight ? weight.value().data() : nullptr,
                         bias ? bias.value().data() : nullptr, y.view(), mean.view(), rstd.view(), eps);
@@ -86,7 +88,7 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
           return;
         }
         if (in[0].wants_grad()) {
-          Tensor out = Tensor::empty(dy.shape());
+          Tensor out = Tensor::empty(dy.shape(), dy.device());
           on(out.device(), [&](auto device) {
             kernels::layer_norm_dx(device, dy.value().view(), in[0].value().view(), w ? w.value().data() : nullptr,
                                    mean.view(), rstd.view(), out.view());
@@ -128,8 +130,8 @@ inline Var layer_norm(const Var& x, const Shape& normalized, const Var& weight =
 inline Var dropout(const Var& x, float p, const Draw& draw) {
   check(p >= 0 && p <= 1, "dropout: need 0 <= p <= 1 (", p, ")");
   if (p == 0) return x;
-  if (p == 1) return mul(x, Tensor::zeros(x.shape()));
-  Tensor y = Tensor::empty(x.shape());
+  if (p == 1) return mul(x, Tensor::zeros(x.shape(), x.device()));
+  Tensor y = Tensor::empty(x.shape(), x.device());
   on(y.device(), [&](auto device) { kernels::dropout(device, x.value().view(), y.view(), p, draw); });
   return record(
       "dropout", std::move(y), {x}, {{"p", double{p}}, {"draw", draw}},

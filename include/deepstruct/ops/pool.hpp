@@ -61,6 +61,12 @@ class PoolAxis {
   }
 
   std::int64_t out() const { return out_; }
+  /// The same for the kernels of a device.
+  PoolAxis on_device(Device device) const {
+    PoolAxis axis = *this;
+    axis.table_ = to(std::move(axis.table_), device);
+    return axis;
+  }
   kernels::pool_windows view() const {
     const std::int32_t* t = table_.data();
     return {in_, out_, step_, t, t + out_, t + 2 * out_, t + 3 * out_, t + 3 * out_ + in_};
@@ -102,16 +108,19 @@ struct PoolWindows {
   PoolAxis rows, cols;
   Shape x, y;
 
-  PoolWindows(PoolAxis of_rows, PoolAxis of_cols, const Shape& shape)
-      : rows(std::move(of_rows)), cols(std::move(of_cols)), x(shape), y{shape[0], shape[1], rows.out(), cols.out()} {}
+  PoolWindows(const PoolAxis& of_rows, const PoolAxis& of_cols, const Var& image)
+      : rows(of_rows.on_device(image.device())),
+        cols(of_cols.on_device(image.device())),
+        x(image.shape()),
+        y{x[0], x[1], rows.out(), cols.out()} {}
 };
 inline void check_images(const char* op, const Shape& x) {
   check(x.rank() == 4, op, ": x must be [b, c, h, w] (", x, ")");
   check(x[2] == 0 || x[3] <= std::numeric_limits<std::int32_t>::max() / x[2], op, ": an image is too large (", x, ")");
 }
-inline PoolWindows pool_windows(const char* op, const Shape& x, const Pool2dOptions& o) {
-  check_images(op, x);
-  return {PoolAxis(op, x[2], o, 0), PoolAxis(op, x[3], o, 1), x};
+inline PoolWindows pool_windows(const char* op, const Var& x, const Pool2dOptions& o) {
+  check_images(op, x.shape());
+  return {PoolAxis(op, x.shape()[2], o, 0), PoolAxis(op, x.shape()[3], o, 1), x};
 }
 /// The options with the stride that 0 stands for.
 inline Pool2dOptions with_stride(Pool2dOptions o) {
@@ -125,7 +134,7 @@ Var average(std::string_view op, const Var& x, PoolWindows w, std::initializer_l
 
 /// dx of an average, an op whose derivative is the average.   dy [b, c, oh, ow] → dx [b, c, h, w]
 inline Var average_dx(const Var& dy, const PoolWindows& w) {
-  Tensor dx = Tensor::empty(w.x);
+  Tensor dx = Tensor::empty(w.x, dy.device());
   on(dx.device(),
      [&](auto device) { kernels::avg_pool_dx(device, dy.value().view(), w.rows.view(), w.cols.view(), dx.view()); });
   return record(
@@ -134,7 +143,7 @@ inline Var average_dx(const Var& dy, const PoolWindows& w) {
 }
 /// The average of every window.   x [b, c, h, w] → y [b, c, oh, ow]
 inline Var average(std::string_view op, const Var& x, PoolWindows w, std::initializer_list<Attribute> attributes) {
-  Tensor y = Tensor::empty(w.y);
+  Tensor y = Tensor::empty(w.y, x.device());
   on(y.device(),
      [&](auto device) { kernels::avg_pool(device, x.value().view(), w.rows.view(), w.cols.view(), y.view()); });
   return record(op, std::move(y), {x}, attributes,
@@ -151,10 +160,10 @@ inline Var average(std::string_view op, const Var& x, PoolWindows w, std::initia
 /// out. O(kernel places) per entry. Throws unless every window has a place in x, and on options outside their ranges.
 inline Var max_pool2d(const Var& x, const Pool2dOptions& options = {}) {
   const Pool2dOptions o = detail::with_stride(options);
-  auto w = detail::pool_windows("max_pool2d", x.shape(), o);
-  Tensor y = Tensor::empty(w.y);
+  auto w = detail::pool_windows("max_pool2d", x, o);
+  Tensor y = Tensor::empty(w.y, x.device());
   const bool keep = grad_enabled() && x.wants_grad();
-  Indices index = Indices::empty(keep ? Shape{w.y[0], w.y[1], w.y[2] * w.y[3]} : Shape{0});
+  Indices index = Indices::empty(keep ? Shape{w.y[0], w.y[1], w.y[2] * w.y[3]} : Shape{0}, x.device());
   on(y.device(), [&](auto device) {
     kernels::max_pool(device, x.value().view(), w.rows.view(), w.cols.view(), y.view(), keep ? index.data() : nullptr);
   });
@@ -171,7 +180,7 @@ inline Var max_pool2d(const Var& x, const Pool2dOptions& options = {}) {
           dx[0] = reshape(scatter_add(reshape(dy, index.shape()), index, image, 2), w.x);
           return;
         }
-        Tensor out = Tensor::empty(w.x);
+        Tensor out = Tensor::empty(w.x, dy.device());
         on(out.device(), [&](auto device) {
           kernels::max_pool_dx(device, dy.value().view(), index.data(), w.rows.view(), w.cols.view(), out.view());
         });
@@ -186,7 +195,7 @@ inline Var avg_pool2d(const Var& x, const Pool2dOptions& options = {}) {
   const Pool2dOptions o = detail::with_stride(options);
   check(o.dilation[0] == 1 && o.dilation[1] == 1, "avg_pool2d: windows have no dilation (", o.dilation[0], ", ",
         o.dilation[1], ")");
-  auto w = detail::pool_windows("avg_pool2d", x.shape(), o);
+  auto w = detail::pool_windows("avg_pool2d", x, o);
   return detail::average("avg_pool2d", x, std::move(w),
                          {{"kernel", detail::shape_of(o.kernel)},
                           {"stride", detail::shape_of(o.stride)},
@@ -201,7 +210,7 @@ inline Var adaptive_avg_pool2d(const Var& x, const std::array<std::int64_t, 2>& 
   constexpr const char* op = "adaptive_avg_pool2d";
   detail::check_images(op, x.shape());
   const Shape& s = x.shape();
-  detail::PoolWindows w{detail::PoolAxis(op, s[2], output[0]), detail::PoolAxis(op, s[3], output[1]), s};
+  detail::PoolWindows w{detail::PoolAxis(op, s[2], output[0]), detail::PoolAxis(op, s[3], output[1]), x};
   return detail::average(op, x, std::move(w), {{"output", detail::shape_of(output)}});
 }
 

@@ -51,7 +51,7 @@ inline ReducedShape reduction(const Shape& x, const Over& over, const char* op) 
 /// y = Op over the extents; kept shape.
 template <class Op>
 Tensor reduce(const Tensor& x, const Shape& kept) {
-  Tensor y = Tensor::empty(kept);
+  Tensor y = Tensor::empty(kept, x.device());
   NestBuilder<2> stays;
   NestBuilder<1> goes;
   for (int step = 0; step < x.rank(); ++step) {
@@ -95,13 +95,13 @@ inline Indices argmax(const Tensor& x, int dim, bool keep = false, float sign = 
   const auto r = detail::reduction(x.shape(), Over(dim, keep), "argmax");
   dim = normalize_dim(dim, x.rank(), "argmax");
   check(x.shape()[dim] > 0, "argmax: the extent is empty (", x.shape(), ")");
-  Indices kept = Indices::empty(r.kept);
+  Indices kept = Indices::empty(r.kept, x.device());
   auto from = strides_of(x.shape());
   const auto n = make_nest<2>(r.kept, {strides_of(r.kept), from});
   on(x.device(), [&](auto device) {
     kernels::argmax(device, x.data(), kept.data(), n, x.shape()[dim], x.shape().stride(dim), sign);
   });
-  return r.result == r.kept ? kept : Indices::from(r.result, kept.to_vector());
+  return r.result == r.kept ? kept : to(Indices::from(r.result, kept.to_vector()), x.device());
 }
 inline Indices argmin(const Tensor& x, int dim, bool keep = false) { return argmax(x, dim, keep, -1); }
 /// Row-major position of the greatest entry of all.
@@ -147,9 +147,10 @@ inline Var amin(const Var& x, const Over& over = {}) {
 /// y = ln Σ eˣ over the extents, without overflow.
 inline Var logsumexp(const Var& x, const Over& over = {}) {
   const auto r = detail::reduction(x.shape(), over, "logsumexp");
-  Tensor top = detail::reduce<kernels::fn::maximum>(x.value(), r.kept);
+  Tensor top = to(detail::reduce<kernels::fn::maximum>(x.value(), r.kept), Device::cpu);
   top.for_each([](std::int64_t, float& m) { m = std::isinf(m) ? 0 : m; });  // ∞ − ∞ is no number
-  return reshape(add(log(sum_to(exp(sub(x, top)), r.kept)), top), r.result);
+  const Var shift = to(std::move(top), x.device());
+  return reshape(add(log(sum_to(exp(sub(x, shift)), r.kept)), shift), r.result);
 }
 /// y = Π x along `dim`, by halving, so that zeros have right gradients.
 inline Var prod(const Var& x, int dim, bool keep = false) {
@@ -158,7 +159,7 @@ inline Var prod(const Var& x, int dim, bool keep = false) {
   if (y.shape()[dim] == 0) {
     Extents extents(x.shape().extents().begin(), x.shape().extents().end());
     extents[dim] = 1;
-    y = Tensor::ones(Shape(extents));
+    y = Tensor::ones(Shape(extents), x.device());
   }
   for (std::int64_t n; (n = y.shape()[dim]) > 1;) {
     const Var halves = mul(narrow(y, dim, 0, n / 2), narrow(y, dim, n / 2, n / 2));
@@ -170,7 +171,7 @@ inline Var prod(const Var& x, int dim, bool keep = false) {
 inline Var cumsum(const Var& x, int dim) {
   dim = normalize_dim(dim, x.shape().rank(), "cumsum");
   const auto r = detail::reduction(x.shape(), Over(dim, true), "cumsum");
-  Tensor y = Tensor::empty(x.shape());
+  Tensor y = Tensor::empty(x.shape(), x.device());
   const auto n = make_nest<2>(r.kept, {strides_of(x.shape()), strides_of(x.shape())});
   on(y.device(), [&](auto device) {
     kernels::cumsum(device, x.value().data(), y.data(), n, x.shape()[dim], x.shape().stride(dim),

@@ -35,7 +35,7 @@ inline Var reshape(const Var& x, std::span<const std::int64_t> extents) {
   const Shape shape(std::span<const std::int64_t>(full.data(), extents.size()));
   check(shape.size() == x.size(), "reshape: shapes differ in size (", x.shape(), " and ", shape, ")");
   if (shape == x.shape()) return x;
-  Tensor y = Tensor::empty(shape);
+  Tensor y = Tensor::empty(shape, x.device());
   on(y.device(), [&](auto device) { kernels::reshape(device, x.value().view(), y.view()); });
   return record("reshape", std::move(y), {x}, {{"shape", shape}},
                 [](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
@@ -87,7 +87,8 @@ inline Var permute(const Var& x, std::vector<int> dims) {
     extents[k] = x.shape()[dims[k]];
     strides[k] = x.shape().stride(dims[k]);
   }
-  Tensor y = Tensor::empty(Shape(std::span<const std::int64_t>(extents.data(), static_cast<std::size_t>(rank))));
+  Tensor y =
+      Tensor::empty(Shape(std::span<const std::int64_t>(extents.data(), static_cast<std::size_t>(rank))), x.device());
   const auto n = make_nest<2>(y.shape(), {strides_of(y.shape()), strides});
   on(y.device(), [&](auto device) { kernels::copy(device, x.value().data(), y.data(), n); });
   Attributes attributes;
@@ -153,7 +154,7 @@ Var place(const Var& x, const Shape& shape, const Slice& where_to);
 inline Var slice(const Var& x, const Slice& s) {
   const Shape& whole = x.shape();
   detail::check_slice("slice", whole, s);
-  Tensor y = Tensor::empty(s.shape);
+  Tensor y = Tensor::empty(s.shape, x.device());
   const auto n = make_nest<2>(s.shape, {strides_of(s.shape), detail::slice_strides(whole, s)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data() + detail::slice_offset(whole, s), y.data(), n); });
@@ -166,7 +167,7 @@ inline Var slice(const Var& x, const Slice& s) {
 inline Var place(const Var& x, const Shape& shape, const Slice& s) {
   check(x.shape() == s.shape, "place: x and slice differ in shape (", x.shape(), " and ", s.shape, ")");
   detail::check_slice("place", shape, s);
-  Tensor y = Tensor::zeros(shape);
+  Tensor y = Tensor::zeros(shape, x.device());
   const auto n = make_nest<2>(s.shape, {detail::slice_strides(shape, s), strides_of(s.shape)});
   on(y.device(),
      [&](auto device) { kernels::copy(device, x.value().data(), y.data() + detail::slice_offset(shape, s), n); });
@@ -228,8 +229,8 @@ inline Var pad(const Var& x, std::span<const std::int64_t> before, std::span<con
   }
   const Var y = place(x, Shape(extents), s);
   if (value == 0) return y;
-  const Var inside = place(Tensor::ones(x.shape()), y.shape(), s);
-  return where(detail::above(inside, 0), y, Tensor::full(y.shape(), value));
+  const Var inside = place(Tensor::ones(x.shape(), x.device()), y.shape(), s);
+  return where(detail::above(inside, 0), y, Tensor::full(y.shape(), value, y.device()));
 }
 /// y = the xs one after the other along `dim`; they agree in all other extents.
 inline Var cat(std::span<const Var> xs, int dim = 0) {
@@ -240,6 +241,7 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
   std::vector<Slice> slices;
   extents[dim] = 0;
   for (const Var& x : xs) {
+    common_device("cat", xs[0], x);
     check(x.shape().rank() == rank, "cat: values differ in rank (", xs[0].shape(), " and ", x.shape(), ")");
     for (int k = 0; k < rank; ++k)
       check(k == dim || x.shape()[k] == xs[0].shape()[k], "cat: values differ in another extent (", xs[0].shape(),
@@ -250,7 +252,7 @@ inline Var cat(std::span<const Var> xs, int dim = 0) {
     slices.push_back(s);
     extents[dim] += x.shape()[dim];
   }
-  Tensor y = Tensor::empty(Shape(extents));
+  Tensor y = Tensor::empty(Shape(extents), xs[0].device());
   for (std::size_t k = 0; k < xs.size(); ++k) {
     const auto n = make_nest<2>(xs[k].shape(), {strides_of(y.shape()), strides_of(xs[k].shape())});
     on(y.device(), [&](auto device) {
@@ -292,7 +294,7 @@ inline Var tril(const Var& x, std::int64_t diagonal = 0) {
   Tensor kept = Tensor::zeros(x.shape());
   for (std::int64_t i = 0; i < x.shape()[0]; ++i)
     for (std::int64_t j = 0; j < x.shape()[1] && j - i <= diagonal; ++j) kept(i, j) = 1;
-  return mul(x, kept);
+  return mul(x, to(std::move(kept), x.device()));
 }
 
 namespace detail {
@@ -323,7 +325,8 @@ inline Var gather(const Var& x, const Indices& index, int dim) {
     check(k == dim || index.shape()[k] <= x.shape()[k], "gather: the index exceeds x (", index.shape(), " and ",
           x.shape(), ")");
   detail::check_indices("gather", index, x.shape()[dim]);
-  Tensor y = Tensor::empty(index.shape());
+  if (index.device() != x.device()) return gather(x, to(index, x.device()), dim);
+  Tensor y = Tensor::empty(index.shape(), x.device());
   const auto n = detail::gather_nest(x.shape(), index.shape(), dim);
   on(y.device(),
      [&](auto device) { kernels::gather(device, x.value().data(), index.data(), y.data(), n, x.shape().stride(dim)); });
@@ -343,7 +346,8 @@ inline Var scatter_add(const Var& x, const Indices& index, const Shape& shape, i
     check(k == dim || index.shape()[k] <= shape[k], "scatter_add: the index exceeds the result (", index.shape(),
           " and ", shape, ")");
   detail::check_indices("scatter_add", index, shape[dim]);
-  Tensor y = Tensor::zeros(shape);
+  if (index.device() != x.device()) return scatter_add(x, to(index, x.device()), shape, dim);
+  Tensor y = Tensor::zeros(shape, x.device());
   const auto n = detail::gather_nest(shape, index.shape(), dim);
   on(y.device(), [&](auto device) {
     kernels::scatter_add(device, x.value().data(), index.data(), y.data(), n, shape.stride(dim));

@@ -85,7 +85,7 @@ std::vector<PruneLayer> prune_layers(M& model, const char* op) {
     no_grad guard;
     const Mask mask = layer.mask();
     Tensor s = layer.packed() ? layer.saliency() : pick_edges(layer.saliency().with_shape(mask.shape()), mask).value();
-    PruneLayer l{name, [&layer](const Mask& m) { layer.set_mask(m); }, mask, std::move(s)};
+    PruneLayer l{name, [&layer](const Mask& m) { layer.set_mask(m); }, mask, to(std::move(s), Device::cpu)};
     std::atomic<bool> nan = false;
     parallel_blocks(l.saliency.size(), 1 << 17, [&](std::int64_t first, std::int64_t last) {
       bool found = false;

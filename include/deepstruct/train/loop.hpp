@@ -36,8 +36,8 @@ struct FitReport {
   bool stopped = false;           ///< the stop token ended it early
 };
 
-/// Trains on cross entropy: per batch in random order model(x), backward, optimizer step. Deterministic for a given
-/// generator.
+/// Trains on cross entropy: per batch in random order model(x), backward, optimizer step, on the model's device.
+/// Deterministic for a given generator.
 template <class M, class Optimizer>
 FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, const FitOptions& options = {}) {
   check(options.epochs >= 0, "fit: the number of epochs must not be negative (", options.epochs, ")");
@@ -45,11 +45,12 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
   auto epoch_batches = batches(data, options.batch_size, rng);
   FitReport report;
   set_training(model, true);
+  const Device device = device_of(model);
   for (int epoch = 1; epoch <= options.epochs && !report.stopped; ++epoch) {
     Mean loss_mean, accuracy_mean;
     Progress progress{epoch, options.epochs, 0, epoch_batches.size(), 0, 0};
     for (auto& [x, y] : epoch_batches) {
-      const Var logits = model(std::move(x));
+      const Var logits = model(to(std::move(x), device));
       const Var loss = cross_entropy(logits, y);
       const double n = static_cast<double>(y.size());
       loss_mean.add(double{loss.item()}, n);
@@ -85,7 +86,7 @@ Evaluation evaluate(const M& model, const Dataset& data, std::int64_t batch_size
   no_grad guard;
   Mean loss_mean, accuracy_mean;
   for (auto& [x, y] : batches(data, batch_size)) {
-    const Var logits = quiet(std::move(x));
+    const Var logits = quiet(to(std::move(x), device_of(quiet)));
     const double n = static_cast<double>(y.size());
     loss_mean.add(double{cross_entropy(logits, y).item()}, n);
     accuracy_mean.add(accuracy(logits.value(), y), n);

@@ -37,6 +37,7 @@ inline std::int64_t predicted_class(const Tensor& logits, std::int64_t i) {
 /// sample with a NaN among its logits is wrong.
 inline std::int64_t count_correct(const Tensor& logits, std::span<const std::int32_t> labels) {
   detail::check_predictions("count_correct", logits, labels);
+  if (logits.device() != Device::cpu) return count_correct(to(logits, Device::cpu), labels);
   std::int64_t correct = 0;
   for (std::int64_t i = 0; i < logits.shape()[0]; ++i)
     correct += detail::predicted_class(logits, i) == labels[static_cast<std::size_t>(i)];
@@ -51,6 +52,7 @@ inline double accuracy(const Tensor& logits, std::span<const std::int32_t> label
 }
 inline double accuracy(const Tensor& logits, const Indices& labels) {
   check(labels.rank() == 1, "accuracy: labels have one extent (shape ", labels.shape(), ")");
+  if (labels.device() != Device::cpu) return accuracy(logits, to(labels, Device::cpu));
   return accuracy(logits, std::span(labels.data(), static_cast<std::size_t>(labels.size())));
 }
 
@@ -58,6 +60,7 @@ inline double accuracy(const Tensor& logits, const Indices& labels) {
 /// cell.
 inline Indices confusion_matrix(const Tensor& logits, std::span<const std::int32_t> labels) {
   detail::check_predictions("confusion_matrix", logits, labels);
+  if (logits.device() != Device::cpu) return confusion_matrix(to(logits, Device::cpu), labels);
   Indices counts = Indices::zeros({logits.shape()[1], logits.shape()[1]});
   for (std::int64_t i = 0; i < logits.shape()[0]; ++i)
     if (const std::int64_t c = detail::predicted_class(logits, i); c >= 0)

@@ -24,6 +24,12 @@ void step_parameters(M& model, const char* op, F&& update) {
       Param before = p;
       update(p);
       const auto keep = [&](Tensor& now, const Tensor& was) {
+        if (now.device() != Device::cpu) {
+          no_grad guard;
+          const auto part = [&](const Tensor& t) { return place_edges(pick_edges(t, *live), *live); };
+          now = add(part(now), sub(was, part(was))).value();
+          return;
+        }
         for (std::int64_t r = 0; r < live->rows(); ++r)
           for (std::int64_t c = 0; c < live->cols(); ++c)
             if (!live->contains(r, c)) now(r, c) = was(r, c);

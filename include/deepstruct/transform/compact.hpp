@@ -163,6 +163,12 @@ template <class M>
 Compacted<M> compact(const M& model, const Shape& example_shape, const CompactOptions& options = {}) {
   check(example_shape.rank() >= 1 && example_shape.size() > 0, "compact: the example needs samples and extents (",
         example_shape, ")");
+  if (const Device device = device_of(model); device != Device::cpu) {
+    M host = model;
+    Compacted<M> result = compact(to(host, Device::cpu), example_shape, options);
+    to(result.model, device);
+    return result;
+  }
   no_grad guard;
   const Tensor example = Tensor::ones(with_extent(example_shape, 0, 2));
   Compacted<M> result{model, {}, {}};

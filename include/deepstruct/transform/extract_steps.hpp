@@ -370,6 +370,7 @@ template <class M>
 Neurons neurons_of(const M& model, const Shape& example, const ExtractOptions& options) {
   check(example.rank() >= 1, "to_graph: the input needs a batch and features (", example, ")");
   M copy = model;
+  to(copy, Device::cpu);
   set_training(copy, false);
   no_grad guard;
   const std::vector<Step> steps = trace(std::as_const(copy), Tensor::zeros(with_extent(example, 0, 2)));
