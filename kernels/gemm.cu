@@ -95,6 +95,7 @@ void gemm(cuda gpu, matrix_view<const float> x, strided_view<const float> w, con
   });
 }
 void gemm(cuda gpu, matrix_view<const float> x, strided_view<const float> w, const float* bias, matrix_view<float> y) {
+  if (gemm_3xtf32_fits(x, w, y)) return gemm_3xtf32(gpu, x, w, bias, false, y);
   gemm(gpu, x, w, bias, y, gemm_cut_for(y.rows, y.cols, x.cols));
 }
 

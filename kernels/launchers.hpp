@@ -23,6 +23,7 @@ struct sparse_cut {
   std::int32_t slabs = 1;      ///< gradient of weights: slabs that one block takes, one after another
   bool warp_to_row = true;     ///< a warp takes one row at a time, else as many as it has lanes for
   bool staged = false;         ///< a pattern with edge ids: values are brought into its order first, into scratch
+  bool dense = false;          ///< nothing of this, but a product on tensor cores with the matrix in full, in scratch
 };
 
 /// The cut for y = xWᵀ (or, of a transposed pattern, dx = dyW), and for the gradient of the weights; pure functions of
@@ -64,15 +65,18 @@ struct tensor_cut {
   std::int64_t parts = 1;  ///< or fewer: a part is whole steps of 32 terms
 };
 /// A pure function of the sizes; parts have at most 4096 terms each, and are added in double.
-tensor_cut gemm_3xtf32_cut(std::int64_t samples, std::int64_t outputs, std::int64_t terms);
+/// Writes how long that takes, as the model has it, unless `microseconds` is null.
+tensor_cut gemm_3xtf32_cut(std::int64_t samples, std::int64_t outputs, std::int64_t terms,
+                           double* microseconds = nullptr);
 /// Whether views suit gemm_3xtf32: all begin at multiples of 16 bytes, columns too, w has a stride of 1 and the other
 /// one a multiple of 4, and there is enough of everything to be faster than gemm. Columns of x and y, and lines of w,
 /// are whole fours of floats in storage, of which what is padding may be read.
 bool gemm_3xtf32_fits(matrix_view<const float> x, strided_view<const float> w, matrix_view<float> y);
 /// y[b, o] = Σ_i x[b, i]·w(o, i) + bias[o], below 0 made 0 where relu; bias may be null. Each operand is split into two
 /// of TF32, x = hi + lo, and y is the sum of hi·hi + hi·lo + lo·hi on tensor cores (Markidis et al. 2018), in sums of
-/// 32 terms that are added in float32, since tensor cores cut sums off (Ootomo & Yokota 2022). Products are off by
-/// about as much as those of float32. Where an operand is infinite, NaN, or above 0.999·2^128, y is NaN or infinite.
+/// 32 terms that are added in float32, since tensor cores cut sums off (Ootomo & Yokota 2022). One product of numbers
+/// above 2^-100 is off by at most 10·2^-24 of itself; sums of six terms and more stay within 4·2^-24·√terms·Σ|x·w|, as
+/// in float32. Where an operand is infinite, NaN, or above 0.999·2^128, y is NaN or infinite.
 void gemm_3xtf32(cuda, matrix_view<const float> x, strided_view<const float> w, const float* bias, bool relu,
                  matrix_view<float> y);
 /// Of any sizes, that only lie as gemm_3xtf32_fits says.

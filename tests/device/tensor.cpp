@@ -11,7 +11,7 @@ static_assert(has_cuda, "these tests are of programs that are built with CUDA");
 
 namespace {
 
-constexpr Device gpu = Device::cuda;
+constexpr Device on_gpu = Device::cuda;
 
 Tensor counted(const Shape& shape) {
   Tensor t = Tensor::empty(shape);
@@ -24,8 +24,8 @@ Tensor counted(const Shape& shape) {
 TEST_CASE("A tensor goes to a GPU and comes back the same") {
   REQUIRE(cuda_available());
   for (const Shape& shape : {Shape{}, Shape{0}, Shape{1}, Shape{7}, Shape{3, 5}, Shape{33, 2}, Shape{2, 3, 4, 5}}) {
-    const Tensor here = counted(shape), there = to(here, gpu);
-    REQUIRE(there.device() == gpu);
+    const Tensor here = counted(shape), there = to(here, on_gpu);
+    REQUIRE(there.device() == on_gpu);
     REQUIRE(there.shape() == shape);
     REQUIRE(to(there, Device::cpu) == here);
     REQUIRE(to(there, Device::cpu).device() == Device::cpu);
@@ -34,15 +34,15 @@ TEST_CASE("A tensor goes to a GPU and comes back the same") {
     const Tensor copy = there;
     REQUIRE((copy.data() != there.data() || shape.size() == 0));
     REQUIRE(copy == here);
-    REQUIRE(Tensor::zeros(shape, gpu) == Tensor::zeros(shape));
-    REQUIRE(Tensor::full(shape, 2.5f, gpu) == Tensor::full(shape, 2.5f));
+    REQUIRE(Tensor::zeros(shape, on_gpu) == Tensor::zeros(shape));
+    REQUIRE(Tensor::full(shape, 2.5f, on_gpu) == Tensor::full(shape, 2.5f));
   }
-  REQUIRE(to(Tensor::scalar(4), gpu).item() == 4.0f);
-  REQUIRE(to(Indices::from({3}, {1, -2, 3}), gpu) == Indices::from({3}, {1, -2, 3}));
+  REQUIRE(to(Tensor::scalar(4), on_gpu).item() == 4.0f);
+  REQUIRE(to(Indices::from({3}, {1, -2, 3}), on_gpu) == Indices::from({3}, {1, -2, 3}));
 }
 
 TEST_CASE("Elements on a GPU are not read by accident") {
-  Tensor t = to(counted({2, 3}), gpu);
+  Tensor t = to(counted({2, 3}), on_gpu);
   require_error([&] { (void)t(1, 1); }, {"operator(): the elements are on a GPU", "[2, 3]"});
   require_error([&] { (void)t.at(1, 1); }, {"at: the elements are on a GPU"});
   require_error([&] { t.for_each([](std::int64_t, float& x) { x = 0; }); }, {"for_each: the elements are on a GPU"});
@@ -53,7 +53,7 @@ TEST_CASE("Elements on a GPU are not read by accident") {
 }
 
 TEST_CASE("What meets in an op must live on one device") {
-  const Var a(counted({4, 3})), b(to(counted({4, 3}), gpu));
+  const Var a(counted({4, 3})), b(to(counted({4, 3}), on_gpu));
   require_error([&] { add(a, b); }, {"add: values live on different devices (cpu and cuda)"});
   require_error([&] { matmul(b, transpose(a)); }, {"matmul: values live on different devices (cuda and cpu)"});
   require_error([&] { cat({a, b}); }, {"cat: values live on different devices"});
@@ -64,41 +64,41 @@ TEST_CASE("What meets in an op must live on one device") {
                 {"sparse_linear: values live on different devices (cuda and cpu)"});
   // A single number goes to where the others are.
   REQUIRE(mul(b, Tensor::scalar(2)).value() == mul(a, Tensor::scalar(2)).value());
-  REQUIRE(sub(Tensor::scalar(2), b).device() == gpu);
+  REQUIRE(sub(Tensor::scalar(2), b).device() == on_gpu);
 }
 
 TEST_CASE("A gradient goes the way that its value came") {
   const Var x = variable(counted({5, 2}));
-  const Var there = to(x, gpu);
-  REQUIRE(there.device() == gpu);
+  const Var there = to(x, on_gpu);
+  REQUIRE(there.device() == on_gpu);
   backward(sum(square(there)));
   REQUIRE(x.grad().device() == Device::cpu);
   for (std::int64_t i = 0; i < 5; ++i) REQUIRE(x.grad()(i, 1) == 2 * x.value()(i, 1));
-  REQUIRE(to(there, gpu) == there);  // nothing to do, nothing recorded
+  REQUIRE(to(there, on_gpu) == there);  // nothing to do, nothing recorded
 }
 
 TEST_CASE("A parameter moves with its gradient and slots") {
   Param p(counted({6}));
   p.slot("exp_avg") = Tensor::ones({6});
   backward(sum(square(p.var())));
-  p.move_to(gpu);
-  REQUIRE(p.device() == gpu);
-  REQUIRE(p.grad().device() == gpu);
-  REQUIRE(p.slots()[0].value.device() == gpu);
-  REQUIRE(p.slot("new").device() == gpu);
+  p.move_to(on_gpu);
+  REQUIRE(p.device() == on_gpu);
+  REQUIRE(p.grad().device() == on_gpu);
+  REQUIRE(p.slots()[0].value.device() == on_gpu);
+  REQUIRE(p.slot("new").device() == on_gpu);
   const std::vector<std::int32_t> map{5, -1, 0};
   remap(p, map);
   REQUIRE(p.value() == Tensor::from({3}, {2, 0, -3}));
   REQUIRE(p.slot("exp_avg") == Tensor::from({3}, {1, 0, 1}));
   p.set_value(Tensor::ones({3}));
-  REQUIRE(p.device() == gpu);
+  REQUIRE(p.device() == on_gpu);
 }
 
 TEST_CASE("A mask has its edges on the GPU, made once") {
   Rng rng(3);
   const Mask m = Mask::random(9, 11, 0.3, rng), copy = m;
-  const csr_view rows = m.csr(gpu), columns = m.csc(gpu);
-  REQUIRE(copy.csr(gpu).col == rows.col);
+  const csr_view rows = m.csr(on_gpu), columns = m.csc(on_gpu);
+  REQUIRE(copy.csr(on_gpu).col == rows.col);
   REQUIRE(rows.edge == nullptr);
   REQUIRE(columns.edge != nullptr);
   REQUIRE(rows.nnz == m.nnz());
@@ -112,8 +112,8 @@ TEST_CASE("Work in a stream of its own gives what the default stream gives") {
   {
     const runtime::StreamGuard guard(stream);
     REQUIRE(runtime::current_stream == stream.get());
-    y = matmul(to(x, gpu), to(x, gpu)).value();
-    finish(gpu);
+    y = matmul(to(x, on_gpu), to(x, on_gpu)).value();
+    finish(on_gpu);
   }
   REQUIRE(runtime::current_stream == nullptr);
   REQUIRE(y == matmul(x, x).value());

@@ -66,6 +66,7 @@ TEST_CASE("batch norm is what mean, var and arithmetic make of it") {
 }
 
 TEST_CASE("derivatives of batch norm by every input, twice") {
+  using test::beside;
   Rng rng(2);
   for (const Shape& s : batch_norm_shapes) {
     INFO("shape " << s);
@@ -76,9 +77,14 @@ TEST_CASE("derivatives of batch norm by every input, twice") {
     require_batch_norm_gradients([](Inputs5 i) { return square(batch_norm_training(i[0], {}, {}, 0.1f).y); }, {x});
     require_batch_norm_gradients([](Inputs5 i) { return square(batch_norm(i[0], i[3], i[4], i[1], i[2], 0.1f)); },
                                  {x, w, b, b, v});
-    require_batch_norm_gradients([&](Inputs5 i) { return square(batch_norm(i[0], b, v, i[1], i[2], 0.1f)); },
-                                 {x, w, b});
-    require_batch_norm_gradients([&](Inputs5 i) { return square(batch_norm(x, b, v, i[0], i[1], 0.1f)); }, {w, b});
+    require_batch_norm_gradients(
+        [&](Inputs5 i) { return square(batch_norm(i[0], beside(b, i[0]), beside(v, i[0]), i[1], i[2], 0.1f)); },
+        {x, w, b});
+    require_batch_norm_gradients(
+        [&](Inputs5 i) {
+          return square(batch_norm(beside(x, i[0]), beside(b, i[0]), beside(v, i[0]), i[0], i[1], 0.1f));
+        },
+        {w, b});
   }
 }
 

@@ -78,8 +78,8 @@ TEST_CASE("gradients of convolution") {
     require_conv_gradients([&](ConvIn in) { return conv2d_dx(in[0], in[1], c.x, c.how); }, {dy, w});
     require_conv_gradients([&](ConvIn in) { return conv2d_dw(in[0], in[1], c.weight, c.how); }, {dy, x});
     // One of the inputs alone takes another way than both.
-    require_conv_gradients([&](ConvIn in) { return conv2d(in[0], w, {}, c.how); }, {x});
-    require_conv_gradients([&](ConvIn in) { return conv2d(x, in[0], {}, c.how); }, {w});
+    require_conv_gradients([&](ConvIn in) { return conv2d(in[0], test::beside(w, in[0]), {}, c.how); }, {x});
+    require_conv_gradients([&](ConvIn in) { return conv2d(test::beside(x, in[0]), in[0], {}, c.how); }, {w});
   }
 }
 
@@ -94,8 +94,10 @@ TEST_CASE("gradients of sparse convolution") {
       const Tensor dy = conv_random(sparse_conv2d(x, v, m, kernel, {}, c.how).shape(), 5);
       require_conv_gradients([&](ConvIn in) { return sparse_conv2d_dx(in[0], in[1], m, kernel, c.x, c.how); }, {dy, v});
       require_conv_gradients([&](ConvIn in) { return sparse_conv2d_dw(in[0], in[1], m, kernel, c.how); }, {dy, x});
-      require_conv_gradients([&](ConvIn in) { return sparse_conv2d(in[0], v, m, kernel, {}, c.how); }, {x});
-      require_conv_gradients([&](ConvIn in) { return sparse_conv2d(x, in[0], m, kernel, {}, c.how); }, {v});
+      require_conv_gradients(
+          [&](ConvIn in) { return sparse_conv2d(in[0], test::beside(v, in[0]), m, kernel, {}, c.how); }, {x});
+      require_conv_gradients(
+          [&](ConvIn in) { return sparse_conv2d(test::beside(x, in[0]), in[0], m, kernel, {}, c.how); }, {v});
     }
 }
 

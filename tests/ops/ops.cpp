@@ -328,8 +328,9 @@ TEST_CASE("gradients of products of matrices") {
       require_gradients([&](In x) { return sparse_linear(x[0], x[1], m); }, {random(s, {}, 1), values}, once);
       // Apart from the kink of ReLU: far above it or far below it, by the bias.
       const Tensor far = Tensor::from({6}, {40, -40, 50, 60, -50, 45});
-      require_gradients([&](In x) { return sparse_linear(x[0], x[1], m, far + x[2], Activation::relu); },
-                        {random(s, {}, 1), values, bias}, once);
+      require_gradients(
+          [&](In x) { return sparse_linear(x[0], x[1], m, test::beside(far, x[2]) + x[2], Activation::relu); },
+          {random(s, {}, 1), values, bias}, once);
       require_gradients([&](In x) { return masked_linear(x[0], x[1], m, x[2]); }, {random(s, {}, 1), w, bias}, twice);
     }
   }

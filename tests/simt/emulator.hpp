@@ -88,6 +88,7 @@ void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Where whe
 
 /// Memory of the device: NaN, its end the end of an allocation to AddressSanitizer. Elsewhere the host may not touch it
 /// except while one of these lives, which is while a kernel runs or a copy is made.
+inline bool shut = true;  ///< false, before anything is allocated: memory is open, and launches cost less
 void* allocate(std::size_t bytes);
 void release(void* memory) noexcept;
 struct Opened {

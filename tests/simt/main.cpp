@@ -48,5 +48,8 @@ int main(int argc, char** argv) {
 #if defined(DEEPSTRUCT_ON_GPU)
 void test::set_schedule(std::uint64_t) {}
 #else
-void test::set_schedule(std::uint64_t s) { deepstruct::simt::schedule = s; }
+void test::set_schedule(std::uint64_t s) {
+  deepstruct::simt::schedule = s;
+  deepstruct::simt::emulator::shut = false;  // cases do not mistake the device's memory for the host's
+}
 #endif

@@ -46,6 +46,9 @@ Matrix linear(csr_view host, const std::vector<float>& values, const Matrix& x, 
                          scratch.data(), cut);
   return y.to_host();
 }
+/// A product on tensor cores is off by more where it is one of few.
+double ulps_of(const kernels::sparse_cut& cut) { return cut.dense ? 10 : 4; }
+
 std::vector<float> linear_dw(csr_view host, const Matrix& dy, const Matrix& x, kernels::sparse_cut cut) {
   const DevicePattern m(host);
   const DeviceMatrix left(dy), right(x);
@@ -67,8 +70,8 @@ void expect_linear(const Pattern& p, csr_view m, const std::vector<float>& value
         want.add(double{values[m.edge ? m.edge[k] : k]} * double{x(b, m.col[k])});
       if (bias) want.add(double{(*bias)[r]});
       if (relu) want.value = std::max(want.value, 0.0);
-      check(want.close(double{y(b, r)}), m.edge ? "dx" : "y", ": got ", y(b, r), ", want ", want.value, " at sample ",
-            b, ", row ", r, "; ", describe(p, x.samples, cut));
+      check(want.close(double{y(b, r)}, ulps_of(cut)), m.edge ? "dx" : "y", ": got ", y(b, r), ", want ", want.value,
+            " at sample ", b, ", row ", r, "; ", describe(p, x.samples, cut));
     }
 }
 void expect_dw(const Pattern& p, const Matrix& dy, const Matrix& x, kernels::sparse_cut cut) {
@@ -77,8 +80,8 @@ void expect_dw(const Pattern& p, const Matrix& dy, const Matrix& x, kernels::spa
     for (std::int32_t k = p.start[r]; k < p.start[r + 1]; ++k) {
       test::Exact want;
       for (std::int64_t b = 0; b < x.samples; ++b) want.add(double{dy(b, r)} * double{x(b, p.col[k])});
-      check(want.close(double{dw[k]}), "dw: got ", dw[k], ", want ", want.value, " at edge ", k, " of row ", r, "; ",
-            describe(p, x.samples, cut));
+      check(want.close(double{dw[k]}, ulps_of(cut)), "dw: got ", dw[k], ", want ", want.value, " at edge ", k,
+            " of row ", r, "; ", describe(p, x.samples, cut));
     }
 }
 
@@ -89,13 +92,25 @@ kernels::sparse_cut cut_of(int threads, int rows, int columns, int lanes, int sl
   c.warp_to_row = warp_to_row;
   return c;
 }
+kernels::sparse_cut dense_cut() {
+  kernels::sparse_cut c = cut_of(64, 8, 1, 8, 1, false);
+  c.dense = true;
+  return c;
+}
 const kernels::sparse_cut cuts[] = {
-    cut_of(32, 1, 0, 8, 1, false),          cut_of(64, 8, 0, 32, 1, true),
-    cut_of(64, 5, 1000, 8, 1, false),       cut_of(64, 100, 7, 8, 2, true),
-    cut_of(96, 4, 16, 16, 3, false),        cut_of(128, 9, 33, 8, 100, true),
-    cut_of(64, 3, 12, 16, 1, false),        cut_of(160, 12, 5, 8, 1, true, false),
-    cut_of(64, 6, 40, 16, 2, false, false), cut_of(64, 9, 0, 8, 1, false, false),
-    cut_of(64, 50, 11, 16, 2, true, false), cut_of(96, 20, 60, 8, 2, false, false),
+    cut_of(32, 1, 0, 8, 1, false),
+    cut_of(64, 8, 0, 32, 1, true),
+    cut_of(64, 5, 1000, 8, 1, false),
+    cut_of(64, 100, 7, 8, 2, true),
+    cut_of(96, 4, 16, 16, 3, false),
+    cut_of(128, 9, 33, 8, 100, true),
+    cut_of(64, 3, 12, 16, 1, false),
+    cut_of(160, 12, 5, 8, 1, true, false),
+    cut_of(64, 6, 40, 16, 2, false, false),
+    cut_of(64, 9, 0, 8, 1, false, false),
+    cut_of(64, 50, 11, 16, 2, true, false),
+    cut_of(96, 20, 60, 8, 2, false, false),
+    dense_cut(),
 };
 constexpr std::int64_t batches[] = {0, 1, 3, 4, 15, 16, 17, 31, 32, 33, 40, 64, 65, 130};
 
@@ -143,6 +158,7 @@ const test::Register infinite("sparse: values without an edge never meet a sum",
   for (std::int64_t b = 0; b < 36; ++b) x(b, 0) = std::numeric_limits<float>::infinity();
   const auto values = test::normal(p.nnz(), rng);
   for (const kernels::sparse_cut& cut : cuts) {
+    if (cut.dense) continue;  // there it meets zeros
     expect_linear(p, p.by_row(), values, x, nullptr, false, cut);
     if (cut.columns > 0) expect_dw(p, dy, x, cut);
   }

@@ -16,4 +16,7 @@ inline deepstruct::GradcheckOptions on_device(int directions = 3) {
   return options;
 }
 
+/// A constant where x is.
+inline deepstruct::Var beside(const deepstruct::Tensor& t, const deepstruct::Var& x) { return to(t, x.device()); }
+
 }  // namespace test
