@@ -31,22 +31,24 @@ struct Settings {
   ds::Device device = ds::Device::cpu;
 };
 
-/// Median milliseconds of an answer of the model to x.
+/// Median milliseconds of an answer of the model to x, of so many, or of those that a second is enough for.
 template <class Model>
 double forward_ms(const Model& model, const ds::Tensor& input, int repeats) {
   const ds::Device device = ds::device_of(model);
   const ds::Var x = ds::to(input, device);
   const ds::Inference answer(model, x.value());
   std::vector<double> ms;
-  for (int k = 0; k < repeats + 5; ++k) {
+  const auto last = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  for (int k = 0; k < repeats + 5 && (ms.empty() || std::chrono::steady_clock::now() < last); ++k) {
     const auto begin = std::chrono::steady_clock::now();
     answer(x);
     ds::finish(device);
     const auto end = std::chrono::steady_clock::now();
     if (k >= 5) ms.push_back(std::chrono::duration<double, std::milli>(end - begin).count());
   }
-  std::nth_element(ms.begin(), ms.begin() + repeats / 2, ms.end());
-  return ms[static_cast<std::size_t>(repeats / 2)];
+  const auto middle = ms.begin() + static_cast<std::ptrdiff_t>(ms.size() / 2);
+  std::nth_element(ms.begin(), middle, ms.end());
+  return *middle;
 }
 
 /// Weights that stay after round k of n on the way to `target` per cent pruned: the share left falls by the same factor
