@@ -61,19 +61,32 @@ void dag_backward(cuda gpu, dag_view d, dag_levels levels, const float* values, 
                   dz);
 }
 
-bool dag_fits(cuda, dag_view d) {
+namespace {
+
+/// What a block may have, less what kernels have besides.
+bool fits(dag_view d, dag_cut cut) {
   static const auto most = static_cast<std::int64_t>(runtime::properties("dag_fits").shared_bytes);
-  return dag_shared_bytes(d, {0, 4}) <= most - 2048;
+  return dag_shared_bytes(d, cut) <= most - 2048;
 }
+/// The cut for so many samples, with the smaller tile where only that fits.
+dag_cut fitting_cut(dag_view d, std::int64_t samples) {
+  dag_cut cut = dag_cut_for(samples);
+  if (!fits(d, cut)) cut.tile = 2;
+  return cut;
+}
+
+}  // namespace
+
+bool dag_fits(cuda, dag_view d, std::int64_t samples) { return fits(d, fitting_cut(d, samples)); }
 void dag_forward(cuda gpu, dag_view d, dag_levels levels, const float* values, const float* bias,
                  matrix_view<const float> x, matrix_view<float> y, matrix_view<float> h, unsigned char* positive) {
-  dag_forward(gpu, d, levels, values, bias, x, y, h, positive, dag_cut_for(x.rows));
+  dag_forward(gpu, d, levels, values, bias, x, y, h, positive, fitting_cut(d, x.rows));
 }
 void dag_backward(cuda gpu, dag_view d, dag_levels levels, const float* values, matrix_view<const float> h,
                   const unsigned char* positive, matrix_view<const float> dy, matrix_view<float> dx,
                   matrix_view<float> dz) {
   const runtime::Buffer<float> scratch(static_cast<std::size_t>(d.by_row.nnz), gpu.stream, "dag_backward");
-  dag_backward(gpu, d, levels, values, h, positive, dy, dx, dz, scratch.data(), dag_cut_for(dy.rows));
+  dag_backward(gpu, d, levels, values, h, positive, dy, dx, dz, scratch.data(), fitting_cut(d, dy.rows));
 }
 
 void column_sums(cuda gpu, matrix_view<const float> x, float* sums) {

@@ -235,15 +235,38 @@ void sparse_linear_dw(cuda device, csr_view m, matrix_view<const float> dy, matr
                     m.nnz, dw);
 }
 
+namespace {
+
+/// What choose(m, samples) says, remembered by this thread: the search for a cut takes the host longer than small
+/// kernels take the GPU, and a training step asks the same three times again and again.
+template <class Choose>
+sparse_cut remembered(csr_view m, std::int64_t samples, int kind, Choose&& choose) {
+  struct Known {
+    std::int64_t rows = -1, cols = 0, nnz = 0, samples = 0;
+    int kind = 0;
+    sparse_cut cut;
+  };
+  static constexpr std::uint64_t size = 64;
+  static thread_local Known known[size];
+  const auto mix = static_cast<std::uint64_t>(((m.rows * 31 + m.cols) * 31 + m.nnz) * 31 + samples) * 4 +
+                   static_cast<std::uint64_t>(kind);
+  Known& k = known[(mix * 0x9E3779B97F4A7C15u) >> 58];
+  if (k.rows != m.rows || k.cols != m.cols || k.nnz != m.nnz || k.samples != samples || k.kind != kind)
+    k = {m.rows, m.cols, m.nnz, samples, kind, choose(m, samples)};
+  return k.cut;
+}
+
+}  // namespace
+
 void sparse_linear(cuda device, csr_view m, plan_view, const float* values, matrix_view<const float> x,
                    const float* bias, bool relu, matrix_view<float> y) {
-  const sparse_cut cut = sparse_linear_cut(m, x.rows);
+  const sparse_cut cut = remembered(m, x.rows, m.edge ? 1 : 0, &sparse_linear_cut);
   const runtime::Buffer<float> scratch = scratch_of(sparse_linear_scratch(m, cut), device, "sparse_linear");
   sparse_linear(device, m, values, x, bias, relu, y, scratch.data(), cut);
 }
 void sparse_linear_dw(cuda device, csr_view m, plan_view, matrix_view<const float> dy, matrix_view<const float> x,
                       float* dw) {
-  const sparse_cut cut = sparse_linear_dw_cut(m, x.rows);
+  const sparse_cut cut = remembered(m, x.rows, 2, &sparse_linear_dw_cut);
   const runtime::Buffer<float> scratch =
       scratch_of(sparse_linear_dw_scratch(m, x.rows, cut), device, "sparse_linear_dw");
   sparse_linear_dw(device, m, dy, x, dw, scratch.data(), cut);

@@ -411,10 +411,10 @@ __global__ void __launch_bounds__(512, 1)
                                                   float* __restrict__ to) {
   const std::int64_t threads = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t k = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; k < n; k += threads) {
-    float sum = 0;
+    double sum = 0;
 #pragma unroll 8
-    for (std::int64_t p = 0; p < count; ++p) sum += __ldg(parts + p * n + k);
-    to[k] = sum;
+    for (std::int64_t p = 0; p < count; ++p) sum += double{__ldg(parts + p * n + k)};
+    to[k] = static_cast<float>(sum);
   }
 }
 

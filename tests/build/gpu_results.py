@@ -13,6 +13,9 @@ import re
 import sys
 
 
+PARTS = ("dag", "gemm", "selection", "layer")  # beside the rows of the sparse triple
+
+
 def geomean(values):
     return math.exp(sum(map(math.log, values)) / len(values))
 
@@ -54,7 +57,7 @@ def problems_of_file(path):
     if not results.get("rows"):
         yield f"{path.name}: no rows"
     seen = set()
-    for row in results.get("rows", []) + results.get("dag", []):
+    for row in [row for part in ("rows",) + PARTS for row in results.get(part, [])]:
         key = tuple(str(row.get(k)) for k in ("case", "rows", "cols", "batch", "sparsity", "peer")[: 5 if "cuts" in row else 6])
         where = f"{path.name}: {' '.join(k for k in key if k != 'None')}"
         if key in seen:
@@ -69,8 +72,16 @@ def claims(results):
     for case in ("sparse_forward", "sparse_dx", "sparse_dw"):
         ratios = [r["ratio"] for r in results["rows"] if r["case"] == case and r["batch"] >= 128]
         yield case, f"{geomean(ratios):.2f}", f"{min(ratios):.2f}"
-    for row in results["dag"]:
-        if "peer" in row:
+    for case in ("gemm_forward", "gemm_dx"):
+        ratios = [r["ratio"] for r in results.get("gemm", []) if r["case"] == case]
+        if ratios:
+            yield case, f"{geomean(ratios):.2f}", f"{min(ratios):.2f}"
+    for peer in ("torch_sparse_csr", "torch_sparse_coo", "torch_masked_dense"):
+        ratios = [r["ratio"] for r in results.get("layer", []) if r["case"].startswith("layer") and r.get("peer") == peer]
+        if ratios:
+            yield f"layer {peer}", f"{geomean(ratios):.2f}", f"{min(ratios):.2f}"
+    for row in results["dag"] + results.get("selection", []) + results.get("layer", []):
+        if "peer" in row and not row["case"].startswith("layer"):
             yield f"{row['case']} {row['peer']}", f"{row['ratio']:.2f}", None
 
 

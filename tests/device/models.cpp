@@ -162,6 +162,22 @@ TEST_CASE("Masks that are soft, learned or frozen work on a GPU") {
   REQUIRE(learned.mask().rows() == 3);
 }
 
+TEST_CASE("A MaskedDeepDAN on a GPU packs, unpacks and draws anew there") {
+  Rng rng(4);
+  const LayeredGraph graph = LayeredGraph::load_from(watts_strogatz_graph(14, 4, 0.3, rng), Orientation::random, rng);
+  MaskedDeepDAN here(6, 3, graph, {}, rng), there = here;
+  to(there, gpu);
+  here.unpack(), there.unpack();
+  require_same_parameters(there, here, 0);
+  here.pack(), there.pack();
+  require_same_parameters(there, here, 0);
+  Rng first(3), second(3);
+  here.draw_initial_values(first), there.draw_initial_values(second);
+  require_same_parameters(there, here, 0);
+  const Tensor x = Tensor::normal({5, 6}, 0, 1, rng);
+  require_near(there(to(x, gpu)).value(), here(x).value(), 1e-5f);
+}
+
 TEST_CASE("Dropout drops the same elements on a GPU") {
   Rng rng(2);
   const Tensor x = Tensor::ones({37, 9});

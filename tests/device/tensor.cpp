@@ -105,6 +105,58 @@ TEST_CASE("A mask has its edges on the GPU, made once") {
   REQUIRE(columns.rows == 11);
 }
 
+TEST_CASE("A number with a gradient takes its gradient home, and a seed must be where the value is") {
+  const Var x(to(counted({4, 3}), on_gpu)), temperature = variable(Tensor::scalar(2));
+  backward(sum(mul(x, temperature)));
+  REQUIRE(temperature.grad().device() == Device::cpu);
+  REQUIRE(temperature.grad().item() == sum(Var(counted({4, 3}))).item());
+  const Var y = relu(variable(to(counted({4, 3}), on_gpu)));
+  require_error([&] { grad(y, {y}, {.seed = Var(Tensor::ones({4, 3}))}); }, {"grad: values live on different devices"});
+  require_error([&] { mul(x, Tensor::ones({1, 1})); }, {"mul: values live on different devices"});
+}
+
+TEST_CASE("Vars move by value, models in place, and neither by accident") {
+  Var v(counted({3}));
+  const Var there = to(v, on_gpu);  // a handle that may change is not taken for a model
+  REQUIRE(there.device() == on_gpu);
+  REQUIRE(v.device() == Device::cpu);
+  Rng rng(1);
+  MaskedDeepFFN model(4, 2, {3}, {}, rng);
+  const Tensor before = model.layer_first.weight.value();
+  to(model, on_gpu);
+  REQUIRE(device_of(model) == on_gpu);
+  REQUIRE(device_of(to(model, Device::cpu)) == Device::cpu);
+  REQUIRE(model.layer_first.weight.value() == before);
+  static_assert(!requires(const MaskedDeepFFN& fixed) { to(fixed, Device::cpu); });
+}
+
+TEST_CASE("Optimizers notice what was put on another device") {
+  Rng rng(1);
+  MaskedDeepFFN model(4, 2, {3}, {}, rng);
+  to(model, on_gpu);
+  Adam adam;
+  backward(sum(model(to(Tensor::ones({2, 4}), on_gpu))));
+  adam.step(model);
+  model.layer_first.weight.slot("exp_avg") = Tensor::zeros(model.layer_first.weight.shape());
+  backward(sum(model(to(Tensor::ones({2, 4}), on_gpu))));
+  require_error([&] { adam.step(model); }, {"Adam: values live on different devices"});
+}
+
+TEST_CASE("Batches that were moved away are made anew, and data sets take values of a GPU") {
+  const Tensor x = counted({6, 2});
+  const Indices y = Indices::from({6}, {0, 1, 0, 1, 0, 1});
+  const Dataset data(to(x, on_gpu), to(y, on_gpu), 2);
+  std::int64_t seen = 0;
+  for (auto& [bx, by] : batches(data, 2)) {
+    REQUIRE(bx.device() == Device::cpu);
+    REQUIRE(bx(1, 1) == x(seen + 1, 1));
+    bx = to(std::move(bx), on_gpu);
+    by = to(std::move(by), on_gpu);
+    seen += 2;
+  }
+  REQUIRE(seen == 6);
+}
+
 TEST_CASE("Work in a stream of its own gives what the default stream gives") {
   const Tensor x = counted({8, 8});
   const runtime::Stream stream;

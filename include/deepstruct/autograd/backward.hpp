@@ -85,7 +85,7 @@ inline void backward(const Var& loss, BackwardOptions options = {}) {
     if (n.op != "leaf") return;
     if (!n.has_grad)
       n.grad = dx.node().use_count() == 1 ? std::move(dx.mutable_value()) : dx.value();  // nobody else's: no copy
-    else
+    else if (common_device("backward", n.grad, dx); true)
       on(n.grad.device(),
          [&](auto device) { kernels::add_into(device, dx.value().data(), n.grad.data(), n.grad.shape().storage()); });
     n.has_grad = true;
@@ -104,6 +104,7 @@ inline Vars grad(const Var& y, std::span<const Var> x, GradOptions options = {})
         y.shape(), ")");
   check(!options.seed || options.seed.shape() == y.shape(), "grad: seed and y differ in shape (",
         options.seed ? options.seed.shape() : Shape{0}, " and ", y.shape(), ")");
+  common_device("grad", y, options.seed);
   std::uint64_t oldest = y.node()->order;
   for (const Var& v : x) {
     check(static_cast<bool>(v), "grad: an x is the empty handle (", x.size(), " given)");

@@ -290,7 +290,7 @@ inline Var record(std::string_view op, Tensor value, const Inputs& inputs, std::
 }
 
 /// The same value on a device; its gradient goes back the same way. The value itself where it is there already.
-inline Var to(const Var& x, Device device) {
+[[nodiscard]] inline Var to(const Var& x, Device device) {
   if (x.device() == device) return x;
   return record(
       "to", to(x.value(), device), {x}, {},

@@ -120,11 +120,16 @@ inline std::atomic<bool> poison_new_storage = false;
 
 inline namespace DEEPSTRUCT_BACKENDS {
 
+/// What a program that is built without CUDA answers to who asks for a GPU.
+[[noreturn, gnu::noinline]] inline void fail_without_cuda(const char* op) {
+  fail(op, ": this program is built without CUDA (device cuda)");
+}
+
 /// Waits until the device has done what this thread asked of it in the current stream; at once on the CPU.
 inline void finish(Device device) {
   if constexpr (has_cuda)
     if (device == Device::cuda) runtime::synchronize(runtime::current_stream, "finish");
-  check(has_cuda || device == Device::cpu, "finish: this program is built without CUDA (device ", device, ")");
+  if (!has_cuda && device != Device::cpu) fail_without_cuda("finish");
 }
 
 /// Uninitialised storage of n elements of trivial type T on one device, 64-byte aligned; copies deeply. A whole 64-byte
@@ -141,7 +146,7 @@ class Buffer {
         data_ = static_cast<T*>(runtime::allocate(bytes(), runtime::current_stream, "Buffer"));
         return;
       }
-    check(device == Device::cpu, "Buffer: this program is built without CUDA (device ", device, ")");
+    if (!has_cuda && device != Device::cpu) fail_without_cuda("Buffer");
     data_ = static_cast<T*>(BufferPool::instance().take(bytes()));
     if (poison_new_storage.load(std::memory_order_relaxed)) std::memset(static_cast<void*>(data_), 0xFF, bytes());
   }
@@ -169,7 +174,7 @@ class Buffer {
   T* data() { return data_; }
   const T* data() const { return data_; }
   std::size_t size() const { return size_; }
-  Device device() const { return device_; }
+  Device device() const { return has_cuda ? device_ : Device::cpu; }
 
   /// The same elements on a device.
   Buffer on_device(Device device) const {
@@ -226,6 +231,7 @@ class Mirror {
   }
   template <class List>
   Mirror(const List& list, Device device) : Mirror(list.data(), list.size(), device) {}
+  Mirror(Mirror&&) noexcept = default;
   const T* data() const { return list_; }
 
  private:

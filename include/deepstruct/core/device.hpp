@@ -11,8 +11,8 @@
 #define DEEPSTRUCT_CUDA 0
 #endif
 
-// Tensor and Var, and so nearly every function, carry the back ends of their program in their names: parts built with
-// and without CUDA do not link.
+// Tensor, Var and Mask carry the back ends of their program in their names, so that parts built with and without CUDA
+// do not link where one passes them to the other. Build all of a program the same way.
 #if DEEPSTRUCT_CUDA
 #define DEEPSTRUCT_BACKENDS with_cuda
 #else
@@ -57,12 +57,12 @@ inline bool cuda_available() {
   return false;
 }
 
-/// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload.
+/// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload. Without CUDA all
+/// values are on the CPU: nothing else can be made (see Buffer).
 template <class F>
-decltype(auto) on(Device device, F&& f) {
+decltype(auto) on([[maybe_unused]] Device device, F&& f) {
   if constexpr (has_cuda)
     if (device == Device::cuda) return std::forward<F>(f)(cuda{runtime::current_stream});
-  check(device == Device::cpu, "on: this program is built without CUDA (device cuda)");
   return std::forward<F>(f)(cpu{});
 }
 

@@ -137,16 +137,20 @@ class Mask {
   }
 
   /// The mask by rows, for the kernels of a device; on a GPU from a copy that is made once.
-  csr_view csr(Device device = Device::cpu) const {
+  csr_view csr([[maybe_unused]] Device device = Device::cpu) const {
     const Data& d = listed();
     const csr_view host{d.start.data(), d.col.data(), nullptr, d.rows, d.cols, nnz()};
-    return device == Device::cpu ? host : kept(3, [&] { return Pattern(host, device); }).view;
+    if constexpr (has_cuda)
+      if (device != Device::cpu) return kept(3, [&] { return Pattern(host, device); }).view;
+    return host;
   }
   /// The transposed mask [cols, rows], its entries with their edge ids, for the kernels of a device.
-  csr_view csc(Device device = Device::cpu) const {
+  csr_view csc([[maybe_unused]] Device device = Device::cpu) const {
     const Data& d = listed();
     const csr_view host{d.t_start.data(), d.t_row.data(), d.t_edge.data(), d.cols, d.rows, nnz()};
-    return device == Device::cpu ? host : kept(4, [&] { return Pattern(host, device); }).view;
+    if constexpr (has_cuda)
+      if (device != Device::cpu) return kept(4, [&] { return Pattern(host, device); }).view;
+    return host;
   }
 
   /// Id of edge (r, c), or −1 if it does not exist.

@@ -33,7 +33,9 @@ Properties properties(Place place = "properties");
 /// there is not so much.
 void* allocate(std::size_t bytes, void* stream, Place place);
 void release(void* memory, void* stream) noexcept;
-/// Copies in the order of the stream; the host's memory must live until the stream has come so far.
+/// Copies in the order of the stream. To the device: from memory that CUDA knows nothing of (pageable), what is copied
+/// has been staged when the call returns; other memory must live until the stream has come so far, as must memory that
+/// is copied to.
 void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream, Place place);
 void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream, Place place);
 void copy_on_device(void* to, const void* from, std::size_t bytes, void* stream, Place place);

@@ -89,9 +89,25 @@ class Array {
   std::int64_t ld() const { return shape_.ld(); }
   Device device() const { return buffer_.device(); }
   /// The same elements on a device: this array where it is there already, else a copy.
-  Array moved_to(Device device) && {
-    if (device != this->device()) buffer_ = buffer_.on_device(device);
+  [[gnu::noinline]] Array moved_to(Device device) && {
+    if constexpr (has_cuda) {
+      if (device != this->device()) buffer_ = buffer_.on_device(device);
+    } else if (device != Device::cpu) {
+      fail_without_cuda("to");
+    }
     return std::move(*this);
+  }
+  /// A copy on a device.
+  [[gnu::noinline]] Array moved_to(Device device) const& {
+    if constexpr (has_cuda) {
+      Array a;
+      a.shape_ = shape_;
+      a.buffer_ = buffer_.on_device(device);
+      return a;
+    } else {
+      if (device != Device::cpu) fail_without_cuda("to");
+      return *this;
+    }
   }
 
   T* data() { return buffer_.data(); }
@@ -119,7 +135,8 @@ class Array {
   /// The only element; throws unless there is exactly one. Waits for a GPU.
   T item() const {
     check(size() == 1, "item: needs exactly one element (shape ", shape_, ")");
-    if (device() != Device::cpu) return Array(*this).moved_to(Device::cpu).item();
+    if constexpr (has_cuda)
+      if (device() != Device::cpu) return moved_to(Device::cpu).item();
     return data()[0];
   }
 
@@ -132,9 +149,12 @@ class Array {
   }
   template <class F>
   void for_each(F&& f) const {
-    if (device() == Device::cpu) return walk(*this, f);
-    const Array host = Array(*this).moved_to(Device::cpu);
-    walk(host, f);
+    if constexpr (has_cuda)
+      if (device() != Device::cpu) {
+        const Array host = moved_to(Device::cpu);
+        return walk(host, f);
+      }
+    walk(*this, f);
   }
   /// The elements in row-major order.
   std::vector<T> to_vector() const {
@@ -164,8 +184,10 @@ class Array {
   friend bool operator==(const Array& a, const Array& b) {
     if (a.shape_ != b.shape_) return false;
     if (a.size() == 0) return true;  // of 2^40 rows, perhaps
-    if (a.device() != Device::cpu) return Array(a).moved_to(Device::cpu) == b;
-    if (b.device() != Device::cpu) return a == Array(b).moved_to(Device::cpu);
+    if constexpr (has_cuda) {
+      if (a.device() != Device::cpu) return a.moved_to(Device::cpu) == b;
+      if (b.device() != Device::cpu) return a == b.moved_to(Device::cpu);
+    }
     for (std::int64_t r = 0; r < a.shape_.rows(); ++r)
       if (!std::equal(a.data() + r * a.ld(), a.data() + r * a.ld() + a.shape_[0], b.data() + r * b.ld())) return false;
     return true;
@@ -175,7 +197,8 @@ class Array {
   [[gnu::noinline]] Array(const Shape& shape, Device device)
       : shape_(shape), buffer_(static_cast<std::size_t>(shape.storage()), device) {}
 
-  void check_host(const char* op) const {
+  void check_host([[maybe_unused]] const char* op) const {
+    if constexpr (!has_cuda) return;
     check(device() == Device::cpu, op, ": the elements are on a GPU; move them with to(…, Device::cpu) (shape ", shape_,
           ")");
   }
@@ -208,25 +231,32 @@ using Indices = Array<std::int32_t>;
 /// The device that all values live on; Vars without a value count for nothing. Throws where they differ.
 template <class... Values>
 Device common_device(std::string_view op, const Values&... values) {
-  if constexpr (!has_cuda) return Device::cpu;
-  bool known = false;
-  Device device = Device::cpu;
-  const auto meet = [&](const auto& value) {
-    if constexpr (requires { static_cast<bool>(value); })
-      if (!value) return;
-    check(!known || value.device() == device, op, ": values live on different devices (", device, " and ",
-          value.device(), ")");
-    known = true;
-    device = value.device();
-  };
-  (meet(values), ...);
-  return device;
+  if constexpr (has_cuda) {
+    bool known = false;
+    Device device = Device::cpu;
+    const auto meet = [&](const auto& value) {
+      if constexpr (requires { static_cast<bool>(value); })
+        if (!value) return;
+      check(!known || value.device() == device, op, ": values live on different devices (", device, " and ",
+            value.device(), ")");
+      known = true;
+      device = value.device();
+    };
+    (meet(values), ...);
+    return device;
+  } else {
+    return Device::cpu;
+  }
 }
 
 /// The array on a device: itself where it is there already, else copied. To a GPU it is copied in the current stream;
 /// from one it is waited for.
 template <class T>
-Array<T> to(Array<T> array, Device device) {
+[[nodiscard]] Array<T> to(const Array<T>& array, Device device) {
+  return array.moved_to(device);
+}
+template <class T>
+[[nodiscard]] Array<T> to(Array<T>&& array, Device device) {
   return std::move(array).moved_to(device);
 }
 

@@ -148,6 +148,7 @@ class MaskedDeepDAN {
 
   /// The same network with all edges in one CSR, values and optimizer slots moved; with layer norm, with packed layers.
   void pack() {
+    if (device_of(*this) != Device::cpu) return on_host(*this, [](MaskedDeepDAN& host) { host.pack(); });
     options_.store = storage::packed;
     for (MaskedLinearLayer* layer : masked_layers()) layer->pack();
     if (layers_hidden || options_.use_layer_norm) return;
@@ -161,6 +162,7 @@ class MaskedDeepDAN {
   /// no sum per source layer.
   void unpack() {
     check(!options_.joint, "unpack: a joint network has no form by pairs of layers (joint)");
+    if (device_of(*this) != Device::cpu) return on_host(*this, [](MaskedDeepDAN& host) { host.unpack(); });
     options_.store = storage::full;
     if (layers_hidden) part(storage::full, nullptr);
     for (MaskedLinearLayer* layer : masked_layers()) layer->unpack();
@@ -230,6 +232,8 @@ class MaskedDeepDAN {
   /// New values of the hidden connections that exist, drawn as at construction: PyTorch's U(±1/√n) with n the size of
   /// the source layer, or where joint the edges of the vertex; degree-aware as the options say. Slots are forgotten.
   void draw_initial_values(Rng& rng = default_rng()) {
+    if (device_of(*this) != Device::cpu)
+      return on_host(*this, [&](MaskedDeepDAN& host) { host.draw_initial_values(rng); });
     const auto bound = [&](std::int64_t edges, std::int64_t source_size) {
       const std::int64_t n =
           wiring()->joint() || options_.degree_aware ? std::max<std::int64_t>(1, edges) : source_size;

@@ -76,12 +76,11 @@ struct BatchNorm {
   /// Moves the running statistics towards those of a batch of `terms` numbers per channel.
   void track(const BatchNormed& batch, double terms) const {
     no_grad guard;
-    const float count = num_batches_tracked.item() + 1;
-    const float share = momentum ? *momentum : 1.0f / count;
+    num_batches_tracked = affine(num_batches_tracked, 1, 1).value();
+    const float share = momentum ? *momentum : 1.0f / num_batches_tracked.item();
     const auto unbiased = static_cast<float>(double{share} * (terms / (terms - 1)));
     running_mean = (Var(running_mean) * (1 - share) + Var(batch.mean) * share).value();
     running_var = (Var(running_var) * (1 - share) + Var(batch.variance) * unbiased).value();
-    num_batches_tracked = Tensor::scalar(count, num_batches_tracked.device());
   }
 };
 

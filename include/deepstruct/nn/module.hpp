@@ -118,40 +118,64 @@ std::int64_t parameter_count(const M& model) {
 
 /// The device that a model lives on: that of its first parameter; the CPU if it has none.
 template <class M>
-Device device_of(const M& model) {
-  std::optional<Device> device;
-  each_param(model, [&](const Param& p) {
-    if (!device) device = p.device();
-  });
-  return device.value_or(Device::cpu);
+Device device_of([[maybe_unused]] const M& model) {
+  if constexpr (has_cuda) {
+    std::optional<Device> device;
+    each_param(model, [&](const Param& p) {
+      if (!device) device = p.device();
+    });
+    return device.value_or(Device::cpu);
+  } else {
+    return Device::cpu;
+  }
 }
 
-/// Moves a model to a device, in place: parameters with gradients and slots, and buffers. Everything runs there from
-/// then on; inputs must be there too. Throws, before anything moves, if the program has no such device.
+/// A module, or several: what parameters are in, and may be moved.
 template <class M>
-M& to(M& model, Device device) requires(!requires { std::move(model).moved_to(device); }) {
-  Buffer<float>(1, device);
-  struct Move {
+concept Movable =
+    !std::is_const_v<M> && !std::is_same_v<M, Var> && !std::is_same_v<M, Mask> && !requires(M & m, Device device) {
+  std::move(m).moved_to(device);
+};
+
+/// Moves a model to a device, in place: parameters with gradients and slots, and buffers. Everything runs there from
+/// then on; inputs must be there too. Throws if the program has no such device, or that has not enough memory: the
+/// model is the one it was then.
+template <Movable M>
+M& to(M& model, Device device) {
+  struct Copy {  // all is copied before anything changes
     Device device;
-    void operator()(const Path&, Param& p) const { p.move_to(device); }
-    void operator()(const Path&, Tensor& t) const { t = to(std::move(t), device); }
+    pool_vector<Param>& params;
+    pool_vector<Tensor>& tensors;
+    void operator()(const Path&, Param& p) const { params.push_back(p.copy_on(device)); }
+    void operator()(const Path&, Tensor& t) const { tensors.push_back(to(std::as_const(t), device)); }
   };
-  walk(model, Move{device});
+  struct Take {
+    typename pool_vector<Param>::iterator param;
+    typename pool_vector<Tensor>::iterator tensor;
+    void operator()(const Path&, Param& p) { p = std::move(*param++); }
+    void operator()(const Path&, Tensor& t) { t = std::move(*tensor++); }
+  };
+  pool_vector<Param> params;
+  pool_vector<Tensor> tensors;
+  walk(model, Copy{device, params, tensors});
+  walk(model, Take{params.begin(), tensors.begin()});
+  finish(device);  // other threads may read it in streams of their own
   return model;
 }
 
-/// f(model) on the CPU, to which the model is moved for that long: for what reads or makes single weights.
+/// f(model), which reads or makes single weights, on the CPU: a model on a GPU is copied there and comes back changed.
+/// If f throws, the model on a GPU is the one it was.
 template <class M, class F>
-decltype(auto) on_host(M& model, F&& f) {
-  struct Return {
-    M& model;
-    Device device;
-    ~Return() {
-      if (device != Device::cpu) to(model, device);
+void on_host(M& model, F&& f) {
+  if constexpr (has_cuda)
+    if (const Device device = device_of(model); device != Device::cpu) {
+      M host = model;
+      f(to(host, Device::cpu));
+      to(host, device);
+      model = std::move(host);
+      return;
     }
-  } back{model, device_of(model)};
-  if (back.device != Device::cpu) to(model, Device::cpu);
-  return std::forward<F>(f)(model);
+  f(model);
 }
 
 /// Forgets all gradients.

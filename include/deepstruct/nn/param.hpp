@@ -60,12 +60,20 @@ class Param {
   void clear_slots() { slots_.clear(); }
 
   Device device() const { return value().device(); }
+  /// A copy on a device, with gradient and slots.
+  Param copy_on(Device device) const {
+    Param copy(to(value(), device));
+    if (has_grad()) {
+      copy.var_.node()->grad = to(grad(), device);
+      copy.var_.node()->has_grad = true;
+    }
+    for (const Slot& s : slots_) copy.slots_.push_back({s.name, to(s.value, device)});
+    copy.live_ = live_;
+    return copy;
+  }
   /// Moves value, gradient and slots to a device.
   void move_to(Device device) {
-    const auto move = [&](Tensor& t) { t = to(std::move(t), device); };
-    move(mutable_value());
-    if (has_grad()) move(mutable_grad());
-    for (Slot& s : slots_) move(s.value);
+    if (device != this->device()) *this = copy_on(device);
   }
 
   /// Optimizers step only entries of this mask (empty: all); weights behind a frozen mask stay as they are.

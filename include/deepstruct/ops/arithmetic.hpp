@@ -14,15 +14,24 @@ inline nest<3> zip_nest(const Shape& a, const Shape& b, const Shape& y) {
   return make_nest<3>(y, {strides_of(y), broadcast_strides(a, y), broadcast_strides(b, y)});
 }
 
-/// y = f2(a, b) with broadcasting. A single number on the CPU goes to where the other operand is.
+/// y = f2(a, b) with broadcasting. A number (rank 0) on the CPU goes to where the other operand is.
 template <class Op>
 Tensor zip(std::string_view op, const Tensor& a, const Tensor& b) {
-  if (a.device() != b.device() && a.device() == Device::cpu && a.size() == 1) return zip<Op>(op, to(a, b.device()), b);
-  if (a.device() != b.device() && b.device() == Device::cpu && b.size() == 1) return zip<Op>(op, a, to(b, a.device()));
+  if constexpr (has_cuda)
+    if (a.device() != b.device()) {
+      if (a.device() == Device::cpu && a.rank() == 0) return zip<Op>(op, to(a, b.device()), b);
+      if (b.device() == Device::cpu && b.rank() == 0) return zip<Op>(op, a, to(b, a.device()));
+    }
   Tensor y = Tensor::empty(broadcast_shape(a.shape(), b.shape(), op), common_device(op, a, b));
   const nest<3> n = zip_nest(a.shape(), b.shape(), y.shape());
   on(y.device(), [&](auto device) { kernels::zip<Op>(device, a.data(), b.data(), y.data(), n); });
   return y;
+}
+
+/// The gradient of an operand x that was broadcast: its part of g, where x is.
+inline Var back_to(const Var& g, const Var& x) {
+  const Var own = sum_to(g, x.shape());
+  return has_cuda ? to(own, x.device()) : own;
 }
 
 /// y = f(x; a, b).
@@ -47,32 +56,32 @@ inline Var neg(const Var& x) { return affine(x, -1, 0); }
 inline Var add(const Var& a, const Var& b) {
   return record("add", detail::zip<kernels::fn::add>("add", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
-                  if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
-                  if (x[1].wants_grad()) dx[1] = sum_to(dy, x[1].shape());
+                  if (x[0].wants_grad()) dx[0] = detail::back_to(dy, x[0]);
+                  if (x[1].wants_grad()) dx[1] = detail::back_to(dy, x[1]);
                 });
 }
 /// y = a − b, broadcast.
 inline Var sub(const Var& a, const Var& b) {
   return record("sub", detail::zip<kernels::fn::sub>("sub", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
-                  if (x[0].wants_grad()) dx[0] = sum_to(dy, x[0].shape());
-                  if (x[1].wants_grad()) dx[1] = neg(sum_to(dy, x[1].shape()));
+                  if (x[0].wants_grad()) dx[0] = detail::back_to(dy, x[0]);
+                  if (x[1].wants_grad()) dx[1] = neg(detail::back_to(dy, x[1]));
                 });
 }
 /// y = a·b elementwise, broadcast.
 inline Var mul(const Var& a, const Var& b) {
   return record("mul", detail::zip<kernels::fn::mul>("mul", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var&, std::span<const Var> x, std::span<Var> dx) {
-                  if (x[0].wants_grad()) dx[0] = sum_to(mul(dy, x[1]), x[0].shape());
-                  if (x[1].wants_grad()) dx[1] = sum_to(mul(dy, x[0]), x[1].shape());
+                  if (x[0].wants_grad()) dx[0] = detail::back_to(mul(dy, x[1]), x[0]);
+                  if (x[1].wants_grad()) dx[1] = detail::back_to(mul(dy, x[0]), x[1]);
                 });
 }
 /// y = a/b elementwise, broadcast.
 inline Var div(const Var& a, const Var& b) {
   return record("div", detail::zip<kernels::fn::div>("div", a.value(), b.value()), {a, b}, {},
                 [](const Var& dy, const Var& y, std::span<const Var> x, std::span<Var> dx) {
-                  if (x[0].wants_grad()) dx[0] = sum_to(div(dy, x[1]), x[0].shape());
-                  if (x[1].wants_grad()) dx[1] = neg(sum_to(div(mul(dy, y), x[1]), x[1].shape()));
+                  if (x[0].wants_grad()) dx[0] = detail::back_to(div(dy, x[1]), x[0]);
+                  if (x[1].wants_grad()) dx[1] = neg(detail::back_to(div(mul(dy, y), x[1]), x[1]));
                 });
 }
 
@@ -87,8 +96,8 @@ void extremum_rule(const Var& dy, const Var&, std::span<const Var> x, std::span<
     return Var(of_first == Maximum ? zip<kernels::fn::greater_share>("maximum", a, b)
                                    : zip<kernels::fn::greater_share>("maximum", b, a));
   };
-  if (x[0].wants_grad()) dx[0] = sum_to(mul(dy, share(true)), x[0].shape());
-  if (x[1].wants_grad()) dx[1] = sum_to(mul(dy, share(false)), x[1].shape());
+  if (x[0].wants_grad()) dx[0] = back_to(mul(dy, share(true)), x[0]);
+  if (x[1].wants_grad()) dx[1] = back_to(mul(dy, share(false)), x[1]);
 }
 
 }  // namespace detail

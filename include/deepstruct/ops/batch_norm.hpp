@@ -51,6 +51,7 @@ inline Tensor batch_norm_value(const Tensor& x, const Tensor& mean, const Tensor
 inline void batch_norm_gradients(const Var& dy, std::span<const Var> in, const Tensor& mean, const Tensor& variance,
                                  float eps, bool training, std::span<Var> dx) {
   const Shape& s = in[0].shape();
+  common_device("backward", dy, in[0], in[1], mean);
   Tensor out = Tensor::empty(in[0].wants_grad() ? s : Shape{0}, dy.device()), dw = Tensor::zeros({s[1]}, dy.device()),
          db = dw;
   const auto to = in[0].wants_grad() ? out.view() : matrix_view<float>{};

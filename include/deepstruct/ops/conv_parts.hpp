@@ -193,6 +193,7 @@ struct ConvWeight {
 
   /// dx[0] and dx[1] of one convolution: dy is packed once for both.
   void backward(const Tensor& dy, const Tensor& x, const Tensor& weight, std::span<Var> dx) const {
+    common_device("backward", dy, x, weight);
     const ConvPlan p = plan(true);
     const ConvBlocks blocks = conv_blocks_of(dy, p, sizes.size[1]);
     dx[0] = apply(p, true, blocks, weight, nullptr);

@@ -229,6 +229,7 @@ inline Var dag_on_gpu(const Var& x, const Var& values, const Var& bias, const Ma
                 {{"mask", mask}, {"wiring", std::shared_ptr<const void>(plan->wiring)}},
                 [mask, on_device, h = std::move(h), positive = std::move(positive)](
                     const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  common_device("backward", dy, in[0], in[1], in[2], h);
                   if (recording()) return dag_recorded(dy, in, mask, *on_device->plan, dx);
                   const dag_view& view = on_device->view;
                   const Device place = dy.device();
@@ -251,7 +252,7 @@ inline Var dag_on_gpu(const Var& x, const Var& values, const Var& bias, const Ma
 /// Whether one kernel can hold the DAG.
 inline bool dag_fits(const Var& x, const Mask& mask, const std::shared_ptr<const DagPlan>& plan) {
   if constexpr (has_cuda)
-    return kernels::dag_fits(cuda{runtime::current_stream}, dag_on_device(mask, plan, x.device())->view);
+    return kernels::dag_fits(cuda{runtime::current_stream}, dag_on_device(mask, plan, x.device())->view, x.shape()[0]);
   return false;
 }
 
@@ -303,6 +304,7 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
       "layered_dag", std::move(y), {x, values, bias}, {{"mask", mask}, {"wiring", std::shared_ptr<const void>(wiring)}},
       [mask, plan, tile = kernels::dag_tile(), h = std::move(h), positive = std::move(positive)](
           const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+        common_device("backward", dy, in[0], in[1], in[2]);
         if (recording()) return detail::dag_recorded(dy, in, mask, *plan, dx);
         check(tile == kernels::dag_tile(), "layered_dag: the instruction set changed between forward and backward (",
               tile, " and ", kernels::dag_tile(), " samples a tile)");

@@ -13,20 +13,22 @@ enum class Activation { none, relu };
 
 namespace detail {
 
-/// y = Σ over `terms` terms, made by part(to, first, count) from at most 4096 at a time and added up in double.
+/// y = Σ over `terms` terms, made by part(to, first, count) from at most 4096 at a time and added up in double, on a
+/// GPU in float.
 template <class Part>
 void long_sum(Tensor& y, std::int64_t terms, Part&& part) {
   constexpr std::int64_t most = 4096;
   part(y, std::int64_t{0}, std::min(terms, most));
   if (terms <= most) return;
   Tensor more = Tensor::empty(y.shape(), y.device());
-  if (y.device() != Device::cpu) {  // there in float: parts are few, and each is one sum
-    for (std::int64_t first = most; first < terms; first += most) {
-      part(more, first, std::min(terms - first, most));
-      on(y.device(), [&](auto device) { kernels::add_into(device, more.data(), y.data(), y.shape().storage()); });
+  if constexpr (has_cuda)
+    if (y.device() != Device::cpu) {  // there in float: parts are few, and each is one sum
+      for (std::int64_t first = most; first < terms; first += most) {
+        part(more, first, std::min(terms - first, most));
+        on(y.device(), [&](auto device) { kernels::add_into(device, more.data(), y.data(), y.shape().storage()); });
+      }
+      return;
     }
-    return;
-  }
   std::vector<double> total(y.data(), y.data() + y.shape().storage());
   for (std::int64_t first = most; first < terms; first += most) {
     part(more, first, std::min(terms - first, most));
@@ -38,6 +40,11 @@ void long_sum(Tensor& y, std::int64_t terms, Part&& part) {
 /// y = x wᵀ + bias.   x [b, in], w [out, in], bias [out] or null
 inline Tensor gemm(const Tensor& x, strided_view<const float> w, const float* bias) {
   Tensor y = Tensor::empty({x.shape()[0], w.rows}, x.device());
+  if constexpr (has_cuda)
+    if (x.device() != Device::cpu) {  // whose kernel takes any number of terms
+      on(x.device(), [&](auto device) { kernels::gemm(device, x.view(), w, bias, y.view()); });
+      return y;
+    }
   long_sum(y, w.cols, [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> some = x.view();
     strided_view<const float> weight = w;
@@ -128,6 +135,7 @@ namespace detail {
 /// dy behind the activation that gave y, and its sum over samples, the gradient of a bias, where that is wanted: one
 /// pass where nothing is recorded.   dy, y [b, out] → [b, out] and [out]
 inline Var behind(Activation after, const Var& dy, const Var& y, Var* bias_gradient) {
+  common_device("backward", dy, y);
   const Shape outputs{dy.shape()[1]};
   const bool relu = after == Activation::relu;
   if (recording()) {
@@ -207,6 +215,7 @@ inline void sparse_linear_backward(const Var& dy, const Var& x, const Var& value
                                    std::span<Var> dx) {
   const std::int64_t samples = dy.shape()[0];
   if (x.device() != Device::cpu || samples < kernels::sparse_plan_samples || samples > 4096) return;
+  common_device("backward", dy, x, values);
   Tensor to_x = Tensor::empty(x.shape()), to_values = Tensor::empty(values.shape());
   kernels::sparse_linear_backward(cpu{}, mask.csc(), plan_of(mask, Device::cpu, true), values.value().data(),
                                   x.value().view(), dy.value().view(), to_x.view(), to_values.data());
@@ -270,14 +279,18 @@ inline Var sparse_linear_dw(const Var& dy, const Var& x, const Mask& mask) {
         "sparse_linear_dw: dy or x do not fit the mask (dy ", dy.shape(), ", x ", x.shape(), ", mask ", mask.shape(),
         ")");
   Tensor dw = Tensor::empty({mask.nnz()}, common_device("sparse_linear_dw", dy, x));
-  detail::long_sum(dw, dy.shape()[0], [&](Tensor& to, std::int64_t first, std::int64_t count) {
+  const auto part = [&](Tensor& to, std::int64_t first, std::int64_t count) {
     matrix_view<const float> up = dy.value().view(), in = x.value().view();
     up.data += first, in.data += first;
     up.rows = in.rows = count;
     on(to.device(), [&](auto device) {
       kernels::sparse_linear_dw(device, mask.csr(to.device()), detail::plan_of(mask, to.device()), up, in, to.data());
     });
-  });
+  };
+  if (dw.device() == Device::cpu)
+    detail::long_sum(dw, dy.shape()[0], part);
+  else
+    part(dw, 0, dy.shape()[0]);  // whose kernel takes any number of samples
   return record("sparse_linear_dw", std::move(dw), {dy, x}, {{"mask", mask}},
                 [mask](const Var& g, const Var&, std::span<const Var> in, std::span<Var> dx) {
                   if (in[0].wants_grad()) dx[0] = sparse_linear(in[1], g, mask);
@@ -311,7 +324,7 @@ inline Var place_edges(const Var& values, const Mask& mask) {
 }
 
 /// y = f(x (W ⊙ mask)ᵀ + b) for a full weight [out, in]: what stands behind the mask is exactly 0, whatever its value,
-/// and gets no gradient. Runs sparse or dense as choose_kernel says.
+/// and gets no gradient. Runs sparse or dense as choose_kernel says, on a GPU sparse below a density of 0.2.
 inline Var masked_linear(const Var& x, const Var& weight, const Mask& mask, const Var& bias = {},
                          Activation after = Activation::none) {
   check(weight.shape() == mask.shape(), "masked_linear: weight and mask differ in shape (", weight.shape(), " and ",

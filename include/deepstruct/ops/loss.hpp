@@ -43,7 +43,8 @@ struct ClassTargets {
   }
   /// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
   Tensor losses(const Tensor& log_p) const {
-    if (log_p.device() != Device::cpu) return losses_on(log_p);
+    if constexpr (has_cuda)
+      if (log_p.device() != Device::cpu) return losses_on(log_p);
     Tensor all = Tensor::empty(own.shape());
     for (std::int64_t i = 0; i < own.shape()[0]; ++i) {
       double loss = own(i, 0) == 0 ? 0 : -double{own(i, 0)} * double{log_p(i, target(i))};
@@ -102,10 +103,11 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
 /// [b, 1] → [b] or []
 inline Tensor reduced(const Tensor& losses, double divisor, Reduction reduction) {
   if (reduction == Reduction::none) return reshape(losses, {losses.size()}).value();
-  if (losses.device() != Device::cpu) {
-    no_grad guard;
-    return affine(sum_to(losses, Shape{}), static_cast<float>(1 / divisor), 0).value();
-  }
+  if constexpr (has_cuda)
+    if (losses.device() != Device::cpu) {
+      no_grad guard;
+      return affine(sum_to(losses, Shape{}), static_cast<float>(1 / divisor), 0).value();
+    }
   double total = 0;
   for (std::int64_t i = 0; i < losses.shape()[0]; ++i) total += double{losses(i, 0)};
   return Tensor::scalar(static_cast<float>(total / divisor));

@@ -88,6 +88,7 @@ inline Var layer_norm_last(const Var& x, const Var& weight, const Var& bias, flo
           return;
         }
         if (in[0].wants_grad()) {
+          common_device("backward", dy, in[0], w, mean);
           Tensor out = Tensor::empty(dy.shape(), dy.device());
           on(out.device(), [&](auto device) {
             kernels::layer_norm_dx(device, dy.value().view(), in[0].value().view(), w ? w.value().data() : nullptr,

@@ -62,10 +62,9 @@ class PoolAxis {
 
   std::int64_t out() const { return out_; }
   /// The same for the kernels of a device.
-  PoolAxis on_device(Device device) const {
-    PoolAxis axis = *this;
-    axis.table_ = to(std::move(axis.table_), device);
-    return axis;
+  PoolAxis on_device(Device device) && {
+    table_ = to(std::move(table_), device);
+    return std::move(*this);
   }
   kernels::pool_windows view() const {
     const std::int32_t* t = table_.data();
@@ -108,9 +107,9 @@ struct PoolWindows {
   PoolAxis rows, cols;
   Shape x, y;
 
-  PoolWindows(const PoolAxis& of_rows, const PoolAxis& of_cols, const Var& image)
-      : rows(of_rows.on_device(image.device())),
-        cols(of_cols.on_device(image.device())),
+  PoolWindows(PoolAxis of_rows, PoolAxis of_cols, const Var& image)
+      : rows(std::move(of_rows).on_device(image.device())),
+        cols(std::move(of_cols).on_device(image.device())),
         x(image.shape()),
         y{x[0], x[1], rows.out(), cols.out()} {}
 };

@@ -53,10 +53,10 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
       const Var logits = model(to(std::move(x), device));
       const Var loss = cross_entropy(logits, y);
       const double n = static_cast<double>(y.size());
-      loss_mean.add(double{loss.item()}, n);
-      accuracy_mean.add(accuracy(logits.value(), y), n);
       backward(loss);
       optimizer.step(model);
+      loss_mean.add(double{loss.item()}, n);  // read last, so that a GPU is not waited for before it has all its work
+      accuracy_mean.add(accuracy(logits.value(), y), n);
       ++report.steps;
       ++progress.step;
       progress.loss = report.loss = loss_mean.value();

@@ -37,7 +37,7 @@ inline std::int64_t predicted_class(const Tensor& logits, std::int64_t i) {
 /// sample with a NaN among its logits is wrong.
 inline std::int64_t count_correct(const Tensor& logits, std::span<const std::int32_t> labels) {
   detail::check_predictions("count_correct", logits, labels);
-  if (logits.device() != Device::cpu) return count_correct(to(logits, Device::cpu), labels);
+  if (has_cuda && logits.device() != Device::cpu) return count_correct(to(logits, Device::cpu), labels);
   std::int64_t correct = 0;
   for (std::int64_t i = 0; i < logits.shape()[0]; ++i)
     correct += detail::predicted_class(logits, i) == labels[static_cast<std::size_t>(i)];

@@ -20,16 +20,19 @@ void step_parameters(M& model, const char* op, F&& update) {
   each_param(model, [&](Param& p) {
     ++count;
     if (!p.has_grad()) return;
+    common_device(op, p.value(), p.grad());
+    for (const Param::Slot& s : p.slots()) common_device(op, p.value(), s.value);
     if (const Mask* live = p.live()) {
       Param before = p;
       update(p);
       const auto keep = [&](Tensor& now, const Tensor& was) {
-        if (now.device() != Device::cpu) {
-          no_grad guard;
-          const auto part = [&](const Tensor& t) { return place_edges(pick_edges(t, *live), *live); };
-          now = add(part(now), sub(was, part(was))).value();
-          return;
-        }
+        if constexpr (has_cuda)
+          if (now.device() != Device::cpu) {
+            no_grad guard;
+            const Var edges = place_edges(Tensor::ones({live->nnz()}, now.device()), *live);
+            now = where(detail::above(edges, 0), now, was).value();
+            return;
+          }
         for (std::int64_t r = 0; r < live->rows(); ++r)
           for (std::int64_t c = 0; c < live->cols(); ++c)
             if (!live->contains(r, c)) now(r, c) = was(r, c);

@@ -52,8 +52,10 @@ template <class T>
 class Samples {
  public:
   Samples() = default;
-  explicit Samples(const Array<T>& x) : shape_(x.shape()), values_(static_cast<std::size_t>(x.size())) {
-    check(x.rank() >= 1, "Samples: need at least one extent, the samples (shape ", x.shape(), ")");
+  explicit Samples(const Array<T>& array) : shape_(array.shape()), values_(static_cast<std::size_t>(array.size())) {
+    check(array.rank() >= 1, "Samples: need at least one extent, the samples (shape ", array.shape(), ")");
+    const Array<T> host = array.device() == Device::cpu ? Array<T>() : to(array, Device::cpu);
+    const Array<T>& x = array.device() == Device::cpu ? array : host;
     if (x.size() == 0) return;
     const std::int64_t width = features(), ld = x.ld();
     parallel_blocks(size(), detail::sample_grain(width), [&](std::int64_t first, std::int64_t last) {
@@ -87,7 +89,7 @@ class Samples {
   /// checked.
   void gather(std::span<const std::int32_t> order, Array<T>& out) const {
     const Shape shape = batch_shape(static_cast<std::int64_t>(order.size()));
-    if (out.shape() != shape || out.data() == nullptr) out = Array<T>::empty(shape);
+    if (out.shape() != shape || out.data() == nullptr || out.device() != Device::cpu) out = Array<T>::empty(shape);
     const T* values = values_.data();
     const std::int64_t width = features();
     detail::fill_samples(out, [=](std::int64_t i) { return values + order[static_cast<std::size_t>(i)] * width; });
