@@ -37,13 +37,12 @@ std::int64_t columns_of(csr_view m, std::int64_t rows, std::int64_t lanes) {
 }
 std::int64_t in_fours(std::int64_t n) { return (n + 3) / 4 * 4; }
 
-/// Microseconds of the product with the matrix in full: of tensor cores, of zeros and edges in their places (or read
-/// from there), of launches.
+/// Microseconds of the product with the matrix in full: of tensor cores, of the matrix, of its edges, of launches.
 double dense_time(csr_view m, std::int64_t samples, std::int64_t outputs, std::int64_t terms) {
   if (std::min({samples, outputs, terms}) <= 16) return 1e300;
   double product = 0;
   gemm_3xtf32_cut(samples, outputs, terms, &product);
-  return product + 4 + static_cast<double>(m.rows * m.cols) * 4e-6 / 3 + static_cast<double>(m.nnz) * 12e-6 / 1.5;
+  return product + 3 + static_cast<double>(m.rows * m.cols) * 4e-6 / 2.2 + static_cast<double>(m.nnz) * 8e-6 / 1.5;
 }
 
 /// Microseconds of a slab kernel of so many blocks, one to a multiprocessor at a time.
@@ -129,7 +128,7 @@ sparse_cut sparse_linear_cut(csr_view m, std::int64_t samples) {
     if (time < least) least = time, best = c;
   });
   best.staged = staged;
-  best.dense = dense_time(m, samples, m.rows, m.cols) + (m.edge ? 2 + static_cast<double>(m.nnz) * 4e-6 : 0) < least;
+  best.dense = dense_time(m, samples, m.rows, m.cols) + (m.edge ? static_cast<double>(m.nnz) * 8e-6 : 0) < least;
   return best;
 }
 
@@ -147,8 +146,8 @@ sparse_cut sparse_linear_dw_cut(csr_view m, std::int64_t samples) {
       if (time < least) least = time, best = c;
     }
   });
-  const double turned = 3 + static_cast<double>(m.rows * samples) * 8e-6 / 2.5;
-  best.dense = dense_time(m, m.rows, m.cols, samples) + turned < least;
+  const double turned = 3 + static_cast<double>(m.cols * samples) * 8e-6 / 2.5;
+  best.dense = dense_time(m, m.cols, m.rows, samples) + turned < least;
   return best;
 }
 
@@ -157,11 +156,11 @@ static runtime::Buffer<float> scratch_of(std::int64_t floats, cuda device, const
                     : runtime::Buffer<float>();
 }
 std::int64_t sparse_linear_scratch(csr_view m, sparse_cut cut) {
-  const std::int64_t values = (cut.staged || cut.dense) && m.edge ? m.nnz : 0;
-  return cut.dense ? in_fours(m.rows) * m.cols + values : values;
+  if (cut.dense) return in_fours(m.cols) * m.rows;
+  return cut.staged && m.edge ? m.nnz : 0;
 }
 std::int64_t sparse_linear_dw_scratch(csr_view m, std::int64_t samples, sparse_cut cut) {
-  if (cut.dense) return in_fours(m.rows) * (m.cols + samples);
+  if (cut.dense) return in_fours(m.cols) * (m.rows + samples);
   const std::int64_t groups = ceil_div(ceil_div(samples, 4 * cut.lanes), cut.slabs);
   return groups > 1 ? groups * m.nnz : 0;
 }
@@ -174,29 +173,26 @@ void gather_edges(cuda device, const float* values, csr_view m, float* to) {
 
 namespace {
 
-/// y = f(x Wᵀ + b) with W in full, in scratch.
+/// y = f(x Wᵀ + b) with W in full, in scratch, its rows one after the other.
 void dense_linear(cuda gpu, csr_view m, const float* values, matrix_view<const float> x, const float* bias, bool relu,
                   matrix_view<float> y, float* scratch) {
-  const matrix_view<float> w{scratch, m.rows, m.cols, in_fours(m.rows)};
-  if (m.edge) {
-    float* in_order = scratch + w.ld * w.cols;
-    gather_edges(gpu, values, m, in_order);
-    m.edge = nullptr, values = in_order;
-  }
-  place_edges(gpu, values, m, w);
-  const strided_view<const float> weight = matrix_view<const float>(w);
-  if (gemm_3xtf32_fits(x, weight, y)) return gemm_3xtf32(gpu, x, weight, bias, relu, y);
-  gemm(gpu, x, weight, bias, y);
+  const std::int64_t ld = in_fours(m.cols), piece = std::min<std::int64_t>(ld, 8192);
+  runtime::launch("sparse_linear", &device::place_rows, static_cast<unsigned>(std::min<std::int64_t>(m.rows, 1 << 20)),
+                  256, static_cast<std::size_t>(piece) * sizeof(float), gpu.stream, m, values, scratch, ld, piece);
+  const strided_view<const float> w{scratch, m.rows, m.cols, ld, 1};
+  if (gemm_3xtf32_fits(x, w, y)) return gemm_3xtf32(gpu, x, w, bias, relu, y);
+  gemm(gpu, x, w, bias, y);
   if (relu) map<fn::relu>(gpu, y.data, y.data, y.cols * y.ld, 0, 0);
 }
-/// dW in full, in scratch, and its entries at the edges: rows are lanes there, so dy is turned first.
+/// dW in full, in scratch, and its entries at the edges: columns are lanes there, so x is turned first.
 void dense_linear_dw(cuda gpu, csr_view m, matrix_view<const float> dy, matrix_view<const float> x, float* dw,
                      float* scratch) {
-  const std::int64_t ld = in_fours(m.rows);
-  const matrix_view<float> full{scratch, m.rows, m.cols, ld}, turned{scratch + ld * m.cols, m.rows, dy.rows, ld};
-  transpose(gpu, dy, turned);
-  gemm(gpu, turned, strided_view<const float>(x).transposed(), nullptr, full);
-  pick_edges(gpu, full, m, dw);
+  const std::int64_t ld = in_fours(m.cols);
+  const matrix_view<float> full{scratch, m.cols, m.rows, ld}, turned{scratch + ld * m.rows, m.cols, x.rows, ld};
+  transpose(gpu, x, turned);
+  gemm(gpu, turned, strided_view<const float>(dy).transposed(), nullptr, full);
+  runtime::launch("sparse_linear_dw", &device::pick_rows, blocks_for(m.rows * 32), 256, 0, gpu.stream, m,
+                  static_cast<const float*>(scratch), ld, dw);
 }
 
 }  // namespace

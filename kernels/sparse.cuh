@@ -418,4 +418,38 @@ __global__ void __launch_bounds__(512, 1)
   }
 }
 
+/// W in full, a block to a row: w[r·ld + c] = the value of edge (r, c), 0 where there is none. A piece of a row at a
+/// time lies in shared memory, so that all is written once and in order: 4096² at density 0.3 would take 150 µs
+/// scattered.
+[[maybe_unused]] static __global__ void __launch_bounds__(256)
+    place_rows(csr_view m, const float* __restrict__ values, float* __restrict__ w, std::int64_t ld,
+               std::int64_t piece) {
+  float* row = simt::dynamic_shared<float>();
+  for (std::int64_t r = blockIdx.x; r < m.rows; r += gridDim.x) {
+    const std::int32_t begin = __ldg(m.start + r), end = __ldg(m.start + r + 1);
+    for (std::int64_t first = 0; first < ld; first += piece) {
+      const std::int64_t count = ld - first < piece ? ld - first : piece;
+      for (std::int64_t k = threadIdx.x; k < count; k += blockDim.x) row[k] = 0;
+      __syncthreads();
+      for (std::int64_t e = begin + static_cast<std::int64_t>(threadIdx.x); e < end; e += blockDim.x) {
+        const std::int64_t c = __ldg(m.col + e) - first;
+        if (c >= 0 && c < count) row[c] = __ldg(values + (m.edge ? __ldg(m.edge + e) : e));
+      }
+      __syncthreads();
+      for (std::int64_t k = threadIdx.x; k < count; k += blockDim.x) w[r * ld + first + k] = row[k];
+      __syncthreads();  // all have read
+    }
+  }
+}
+
+/// values[e] = w[r·ld + c] of every edge, a warp to a row.
+[[maybe_unused]] static __global__ void __launch_bounds__(256)
+    pick_rows(csr_view m, const float* __restrict__ w, std::int64_t ld, float* __restrict__ values) {
+  const std::int64_t warps = std::int64_t{gridDim.x} * blockDim.x / 32;
+  for (std::int64_t r = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; r < m.rows; r += warps)
+    for (std::int64_t e = __ldg(m.start + r) + static_cast<std::int64_t>(threadIdx.x % 32); e < __ldg(m.start + r + 1);
+         e += 32)
+      values[e] = __ldg(w + r * ld + __ldg(m.col + e));
+}
+
 }  // namespace deepstruct::kernels::device

@@ -209,6 +209,7 @@ class SDDMM {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 std::string text_of(const sparse_cut& c, bool dw) {
+  if (c.dense) return "dense";
   if (c.columns == 0) return "rows" + std::to_string(dw ? 32 : c.lanes * 4) + (c.staged ? " staged" : "");
   return "slab" + std::to_string(c.lanes * 4) + "x" + std::to_string(c.columns) + " t" + std::to_string(c.threads) +
          (c.warp_to_row ? " w" : " g") + " r" + std::to_string(c.rows) + (dw ? " s" + std::to_string(c.slabs) : "") +
