@@ -3,7 +3,7 @@
 
 Every bench/results/h100-*.json and h200-*.json must name its commit, date, device and driver; in every row times are
 positive, errors small, the ratio is that of the times, the peer is the fastest of the peers and the best cut the
-fastest of the cuts; and the table of kernels/README.md must say what the newest file says. Needs no GPU. Prints one line
+fastest of the cuts; the table of kernels/README.md must say what the newest file says, and the GPU's ratios in README.md be of it. Needs no GPU. Prints one line
 per problem and exits 1 if there is one.
 """
 import json
@@ -98,6 +98,11 @@ def main():
             line = re.search(rf"^\|[^\n]*`{re.escape(case)}`[^\n]*\|$", readme, re.M)
             if not line or f" {mean} " not in line[0] or (worst and f" {worst} " not in line[0]):
                 problems.append(f"kernels/README.md: `{case}` should say {mean}" + (f" and {worst}" if worst else ""))
+        section = re.search(r"^## On a GPU$(.*?)^## ", (root / "README.md").read_text(), re.M | re.S)
+        known = {mean for _, mean, _ in claims(json.loads(newest.read_text()))}
+        for figure in re.findall(r"([0-9.]+)x", section[1] if section else ""):
+            if figure not in known:
+                problems.append(f"README.md: {figure}x is no ratio of {newest.name}")
     print("\n".join(problems) or f"{len(files)} files of GPU results, no problem")
     return bool(problems)
 

@@ -197,7 +197,10 @@ TEST_CASE("errors join their parts; texts are made only on failure") {
 TEST_CASE("a program without CUDA says so") {
   if constexpr (!has_cuda) {
     REQUIRE_FALSE(cuda_available());
-    test::require_error([] { on(Device::cuda, [](auto) {}); }, {"cuda"});
+    test::require_error([] { on(Device::cuda, [](auto) {}); }, {"on: this program is built without CUDA"});
+    test::require_error([] { (void)Tensor::zeros({3}, Device::cuda); }, {"Buffer: this program is built without CUDA"});
+    test::require_error([] { (void)to(Tensor::zeros({3}), Device::cuda); }, {"to: this program is built without CUDA"});
+    test::require_error([] { finish(Device::cuda); }, {"finish: this program is built without CUDA"});
   }
   REQUIRE(on(Device::cpu, [](auto device) { return std::is_same_v<decltype(device), cpu>; }));
 }

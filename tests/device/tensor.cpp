@@ -127,7 +127,7 @@ TEST_CASE("Vars move by value, models in place, and neither by accident") {
   REQUIRE(device_of(model) == on_gpu);
   REQUIRE(device_of(to(model, Device::cpu)) == Device::cpu);
   REQUIRE(model.layer_first.weight.value() == before);
-  static_assert(!requires(const MaskedDeepFFN& fixed) { to(fixed, Device::cpu); });
+  static_assert(Movable<MaskedDeepFFN> && !Movable<const MaskedDeepFFN> && !Movable<Var>);
 }
 
 TEST_CASE("Optimizers notice what was put on another device") {

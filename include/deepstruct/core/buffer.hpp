@@ -120,11 +120,6 @@ inline std::atomic<bool> poison_new_storage = false;
 
 inline namespace DEEPSTRUCT_BACKENDS {
 
-/// What a program that is built without CUDA answers to who asks for a GPU.
-[[noreturn, gnu::noinline]] inline void fail_without_cuda(const char* op) {
-  fail(op, ": this program is built without CUDA (device cuda)");
-}
-
 /// Waits until the device has done what this thread asked of it in the current stream; at once on the CPU.
 inline void finish(Device device) {
   if constexpr (has_cuda)

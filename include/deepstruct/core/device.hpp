@@ -57,12 +57,18 @@ inline bool cuda_available() {
   return false;
 }
 
-/// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload. Without CUDA all
-/// values are on the CPU: nothing else can be made (see Buffer).
+/// What a program that is built without CUDA answers to who asks for a GPU.
+[[noreturn, gnu::noinline]] inline void fail_without_cuda(const char* op) {
+  fail(op, ": this program is built without CUDA (device cuda)");
+}
+
+/// Calls f with the tag of `device`: the one place where a run-time device becomes a kernel overload. Throws where the
+/// program has no such device.
 template <class F>
-decltype(auto) on([[maybe_unused]] Device device, F&& f) {
+decltype(auto) on(Device device, F&& f) {
   if constexpr (has_cuda)
     if (device == Device::cuda) return std::forward<F>(f)(cuda{runtime::current_stream});
+  if (!has_cuda && device != Device::cpu) fail_without_cuda("on");
   return std::forward<F>(f)(cpu{});
 }
 
