@@ -2,6 +2,7 @@
 // kept alive by its own rule. Then what no gradient tells: values of the ops that move elements, ends of ranges, ties,
 // errors. (One file: every op compiled once.)
 #include <deepstruct/autograd/gradcheck.hpp>
+#include <deepstruct/autograd/trace.hpp>
 #include <deepstruct/ops/loss.hpp>
 
 #include "support/cases.hpp"
