@@ -53,6 +53,13 @@ grep -q '^app: ' <<< "$targets" || fail "no target app"
 ! "${found[@]}" -B "$tmp/need_zlib" -DNEED_IO=ON -DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON > "$tmp/log" 2>&1 || fail "component io required and missing, yet found"
 grep -q 'needs zlib, nlohmann-json and pugixml' <(tr '\n' ' ' < "$tmp/log" | tr -s ' ') || { cat "$tmp/log"; fail "no clear message about the component io"; }
 
+step "find_package with the component cuda, which was not built"
+mkdir "$tmp/gpu_app"
+printf '%s\n' 'cmake_minimum_required(VERSION 3.25)' 'project(gpu_app LANGUAGES CXX)' \
+  'find_package(deepstruct REQUIRED COMPONENTS cuda)' > "$tmp/gpu_app/CMakeLists.txt"
+! cmake -S "$tmp/gpu_app" -B "$tmp/gpu" "-DCMAKE_PREFIX_PATH=$tmp/prefix" > "$tmp/log" 2>&1 || fail "component cuda found though nobody built it"
+grep -q 'build its target deepstruct_cuda, then install it' <(tr '\n' ' ' < "$tmp/log" | tr -s ' ') || { cat "$tmp/log"; fail "no clear message about the component cuda"; }
+
 for way in OFF ON; do
   step "add_subdirectory (FetchContent: $way)"
   cmake -S "$consumers/add_subdirectory" -B "$tmp/sub$way" -DDEEPSTRUCT_SOURCE="$source_dir" -DUSE_FETCHCONTENT=$way > "$tmp/log" || { cat "$tmp/log"; exit 1; }
