@@ -59,8 +59,8 @@ struct TemporaryFile {
   std::filesystem::path path;
 };
 
-const std::string images("\0\0\x08\3\0\0\0\2\0\0\0\1\0\0\0\2\x00\xFF\x33\x80", 20);
-const std::string labels("\0\0\x08\1\0\0\0\2\7\3", 10);
+const std::string image_bytes("\0\0\x08\3\0\0\0\2\0\0\0\1\0\0\0\2\x00\xFF\x33\x80", 20);
+const std::string label_bytes("\0\0\x08\1\0\0\0\2\7\3", 10);
 
 }  // namespace
 
@@ -122,8 +122,8 @@ TEST_CASE("a decompression bomb stops at the limit", "[gzip]") {
 
 TEST_CASE("IDX sets load from plain and from .gz files", "[gzip]") {
   for (bool compressed : {false, true}) {
-    const TemporaryFile image_file(compressed ? gzip(images) : bytes_of(images));
-    const TemporaryFile label_file(compressed ? gzip(labels) : bytes_of(labels));
+    const TemporaryFile image_file(compressed ? gzip(image_bytes) : bytes_of(image_bytes));
+    const TemporaryFile label_file(compressed ? gzip(label_bytes) : bytes_of(label_bytes));
     const Tensor x = load_idx_images(image_file.path);
     REQUIRE(x.shape() == Shape{2, 1, 2});
     CHECK(x == Tensor::from({2, 1, 2}, {0, 1, 51 / 255.0f, 128 / 255.0f}));
@@ -134,7 +134,7 @@ TEST_CASE("IDX sets load from plain and from .gz files", "[gzip]") {
 
 TEST_CASE("missing and damaged files are named", "[gzip]") {
   CHECK(error_of([] { load_idx_images("/no/such/file.gz"); }) == "read_file: no such file (/no/such/file.gz)");
-  const Bytes whole = gzip(images);
+  const Bytes whole = gzip(image_bytes);
   const TemporaryFile file(Bytes(whole.begin(), whole.end() - 5));
   CHECK(contains(error_of([&] { load_idx_images(file.path); }), "gunzip: the stream is cut off"));
   CHECK(contains(error_of([&] { load_idx_images(file.path); }), file.path.string()));

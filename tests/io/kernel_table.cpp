@@ -8,19 +8,19 @@ using namespace deepstruct;
 
 namespace {
 
-const std::filesystem::path file = "kernel_table_test.json";
+const std::filesystem::path table_file = "kernel_table_test.json";
 
-void write(std::string_view text) { write_whole_file(file, std::as_bytes(std::span(text.data(), text.size()))); }
+void write(std::string_view text) { write_whole_file(table_file, std::as_bytes(std::span(text.data(), text.size()))); }
 
 }  // namespace
 
 TEST_CASE("a kernel table is read back as it was written") {
   for (const KernelTable& table : {KernelTable{{{0, 1, 0.5f}, {0.25f, 0.1f, 0.9f}, {0.95f, 0.3f, 0.7f}}},
                                    KernelTable{{{1e-45f, 0.123456789f, 1 - 6e-8f}, {}, {1.0f / 3, 1e-7f, 0.95f}}}}) {
-    save_kernel_table(table, file);
-    REQUIRE(load_kernel_table(file) == table);
+    save_kernel_table(table, table_file);
+    REQUIRE(load_kernel_table(table_file) == table);
   }
-  std::filesystem::remove(file);
+  std::filesystem::remove(table_file);
 }
 
 TEST_CASE("files that hold no kernel table are refused") {
@@ -41,9 +41,9 @@ TEST_CASE("files that hold no kernel table are refused") {
   for (const auto& [text, why] : wrong) {
     INFO(text.substr(0, 100));
     write(text);
-    test::require_error([] { load_kernel_table(file); }, {"load_kernel_table", why});
+    test::require_error([] { load_kernel_table(table_file); }, {"load_kernel_table", why});
   }
-  std::filesystem::remove(file);
+  std::filesystem::remove(table_file);
 }
 
 TEST_CASE("a checkpoint names the kernel table unless it is the built-in one") {
