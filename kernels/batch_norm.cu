@@ -4,12 +4,10 @@
 #include <algorithm>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
-
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// The channels of x and how they are cut: with four numbers to an item where all begin at multiples of 16 bytes, and a
 /// quarter of a warp to a part where channels are short.

@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 unsigned blocks_for(std::int64_t threads) {
   return static_cast<unsigned>(std::min<std::int64_t>(ceil_div(threads, 256), 132 * 64));
 }

@@ -4,14 +4,10 @@
 #include <algorithm>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
-
-template <class... P>
-bool aligned(const P*... p) {
-  return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...);
-}
 
 /// Blocks of 256 threads that take `each` elements apiece.
 unsigned blocks_for(std::int64_t n, std::int64_t each) {

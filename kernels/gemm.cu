@@ -8,6 +8,7 @@
 
 #include "launchers.hpp"
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
@@ -15,8 +16,6 @@ namespace {
 constexpr std::int64_t processors = 132;
 constexpr std::int64_t float_terms = 4096;  // so many are summed in float, more in double
 
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 unsigned blocks_for(std::int64_t threads) {
   static const std::int64_t most = 8 * std::int64_t{runtime::properties("gemm").processors};
   return static_cast<unsigned>(std::min<std::int64_t>(ceil_div(threads, 256), most));

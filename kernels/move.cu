@@ -7,19 +7,18 @@
 #include <deepstruct/kernels/contract.hpp>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
 constexpr std::int64_t side = device::transpose_side;
 
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 /// Eight blocks of 256 threads fill a multiprocessor; they take what there is more by turns.
 unsigned blocks_for(std::int64_t threads) {
   static const std::int64_t most = 8 * std::int64_t{runtime::properties("move").processors};
   return static_cast<unsigned>(std::min<std::int64_t>((threads + 255) / 256, most));
 }
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Whether runs of the innermost loop are whole fours, aligned in x and y.
 bool in_fours(const float* x, const float* y, const nest<2>& n) {

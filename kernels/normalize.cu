@@ -6,13 +6,12 @@
 #include <deepstruct/kernels/contract.hpp>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
 constexpr std::int64_t processors = 132;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// 2 to this are as many neighbours as there are samples, but at most a warp.
 int lanes_for(std::int64_t samples) {

@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 /// Whether four samples of a column can be read at once.
 template <class T>
 bool by_fours(matrix_view<T> m) {

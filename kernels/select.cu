@@ -9,13 +9,12 @@
 
 #include "launchers.hpp"
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
 using runtime::Buffer;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// The ranks in a sample between which the n-th smallest of all lies but for one case in 10⁴, and how many values then
 /// lie between at most, with the same certainty: counts have binomial variances, or less as each share of the values

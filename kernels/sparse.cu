@@ -3,6 +3,7 @@
 
 #include "launchers.hpp"
 #include "runtime.hpp"
+#include "sizes.hpp"
 #include "sparse.cuh"
 
 namespace deepstruct::kernels {
@@ -26,8 +27,6 @@ constexpr double rows_times[2][3] = {{2.72, 0.343, 0.387}, {5.0, 0.372, 0.354}};
 constexpr double processors = 132;
 /// A block's shared memory.
 constexpr std::int64_t shared_bytes = 227 * 1024;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Columns of the pattern in blocks of equal size, as few as fit beside the notes of the rows.
 std::int64_t columns_of(csr_view m, std::int64_t rows, std::int64_t lanes) {
@@ -76,9 +75,6 @@ void for_cuts(csr_view m, std::int32_t threads, Try&& try_cut) {
         try_cut(c, ceil_div(m.rows, rows));
       }
 }
-
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
-bool aligned(matrix_view<const float> x) { return aligned(x.data) && x.ld % 4 == 0; }
 
 /// A slab, and behind it two notes for each row where there are several blocks of columns.
 std::size_t slab_bytes(csr_view m, sparse_cut cut) {

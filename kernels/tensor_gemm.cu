@@ -8,15 +8,13 @@
 
 #include "launchers.hpp"
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
 constexpr std::int64_t tensor_processors = 132;
 constexpr std::int64_t tensor_float_terms = 4096;  // so many are summed in float, more in double
-
-bool tensor_aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
-std::int64_t tensor_ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Calls f with the type of the cut's tile.
 template <class F>
@@ -34,21 +32,20 @@ auto with_tensor_tile(tensor_cut::Tile tile, F&& f) {
 template <class Tile, bool AlongTerms>
 void launch_tile(cuda gpu, matrix_view<const float> x, strided_view<const float> w, const float* bias, bool relu,
                  matrix_view<float> y, std::int64_t wanted_parts) {
-  const std::int64_t steps = tensor_ceil_div(x.cols, Tile::depth),
-                     part = tensor_ceil_div(steps, std::max<std::int64_t>(1, wanted_parts)) * Tile::depth,
-                     parts = steps == 0 ? 1 : tensor_ceil_div(x.cols, part);
-  const auto blocks =
-      static_cast<unsigned>(tensor_ceil_div(y.rows, Tile::samples) * tensor_ceil_div(y.cols, Tile::outputs) * parts);
+  const std::int64_t steps = ceil_div(x.cols, Tile::depth),
+                     part = ceil_div(steps, std::max<std::int64_t>(1, wanted_parts)) * Tile::depth,
+                     parts = steps == 0 ? 1 : ceil_div(x.cols, part);
+  const auto blocks = static_cast<unsigned>(ceil_div(y.rows, Tile::samples) * ceil_div(y.cols, Tile::outputs) * parts);
   constexpr std::size_t shared = sizeof(float) * Tile::stages * device::tensor_stage_floats<Tile, AlongTerms>;
   const auto kernel = &device::gemm_3xtf32<Tile, AlongTerms>;
   if (parts == 1)
     return runtime::launch("gemm_3xtf32", kernel, blocks, Tile::threads, shared, gpu.stream, x, w, bias, relu, y, part,
                            0);
-  const std::int64_t fours = tensor_ceil_div(y.rows, 4), size = y.cols * fours;
+  const std::int64_t fours = ceil_div(y.rows, 4), size = y.cols * fours;
   const runtime::Buffer<float> sums(static_cast<std::size_t>(parts * size * 4), gpu.stream, "gemm_3xtf32");
   runtime::launch("gemm_3xtf32", kernel, blocks, Tile::threads, shared, gpu.stream, x, w, nullptr, false,
                   matrix_view<float>{sums.data(), y.rows, y.cols, fours * 4}, part, size * 4);
-  const auto adders = static_cast<unsigned>(std::min<std::int64_t>(tensor_ceil_div(size, 256), tensor_processors * 16));
+  const auto adders = static_cast<unsigned>(std::min<std::int64_t>(ceil_div(size, 256), tensor_processors * 16));
   runtime::launch("gemm_3xtf32", &device::gemm_3xtf32_parts, adders, 256, 0, gpu.stream, sums.data(), parts,
                   divisor_of(fours, size), bias, relu, y);
 }
@@ -70,14 +67,14 @@ tensor_cut gemm_3xtf32_cut(std::int64_t samples, std::int64_t outputs, std::int6
   for (const tensor_cut::Tile tile : {tensor_cut::wide, tensor_cut::tall, tensor_cut::square})
     with_tensor_tile(tile, [&](auto type) {
       using Tile = decltype(type);
-      const std::int64_t tiles = tensor_ceil_div(samples, Tile::samples) * tensor_ceil_div(outputs, Tile::outputs);
-      const std::int64_t fewest = std::max<std::int64_t>(1, tensor_ceil_div(terms, tensor_float_terms));
+      const std::int64_t tiles = ceil_div(samples, Tile::samples) * ceil_div(outputs, Tile::outputs);
+      const std::int64_t fewest = std::max<std::int64_t>(1, ceil_div(terms, tensor_float_terms));
       const std::int64_t most = std::max(fewest, std::min<std::int64_t>(32, terms / 128));
       for (std::int64_t parts = fewest; parts <= most; ++parts) {
-        const std::int64_t rounds = tensor_ceil_div(tiles * parts, tensor_processors);
+        const std::int64_t rounds = ceil_div(tiles * parts, tensor_processors);
         const double area = Tile::samples * Tile::outputs,
                      resident = static_cast<double>(std::min<std::int64_t>(rounds, Tile::resident)) * area;
-        const double part = static_cast<double>(tensor_ceil_div(terms, parts));
+        const double part = static_cast<double>(ceil_div(terms, parts));
         const Speed speed = speeds[static_cast<int>(tile)];
         double time = always + static_cast<double>(rounds) * area * (part + begin) * (resident + speed.half) /
                                    (speed.rate * resident);
@@ -93,8 +90,8 @@ tensor_cut gemm_3xtf32_cut(std::int64_t samples, std::int64_t outputs, std::int6
 }
 
 bool gemm_3xtf32_fits(matrix_view<const float> x, strided_view<const float> w, matrix_view<float> y) {
-  const bool lies = tensor_aligned(x.data) && tensor_aligned(w.data) && tensor_aligned(y.data) && x.ld % 4 == 0 &&
-                    y.ld % 4 == 0 && ((w.s0 == 1 && w.s1 % 4 == 0) || (w.s1 == 1 && w.s0 % 4 == 0));
+  const bool lies = aligned(x.data) && aligned(w.data) && aligned(y.data) && x.ld % 4 == 0 && y.ld % 4 == 0 &&
+                    ((w.s0 == 1 && w.s1 % 4 == 0) || (w.s1 == 1 && w.s0 % 4 == 0));
   return lies && y.rows > 16 && y.cols > 16 && x.cols > 16;
 }
 

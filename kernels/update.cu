@@ -5,11 +5,11 @@
 
 #include "launchers.hpp"
 #include "runtime.hpp"
+#include "sizes.hpp"
 
 namespace deepstruct::kernels {
 namespace {
 
-bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 unsigned blocks_for(std::int64_t n) { return static_cast<unsigned>(std::min<std::int64_t>((n + 255) / 256, 132 * 8)); }
 
 }  // namespace

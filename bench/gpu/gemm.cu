@@ -119,17 +119,6 @@ std::string text_of(tensor_cut c) {
   return std::string(tile) + " p" + std::to_string(c.parts);
 }
 
-struct Geomean {
-  double log_sum = 0, worst = 1e30;
-  int count = 0;
-  void add(double ratio) {
-    log_sum += std::log(ratio);
-    worst = std::min(worst, ratio);
-    ++count;
-  }
-  double value() const { return count ? std::exp(log_sum / count) : 0; }
-};
-
 class Bench {
  public:
   Bench(const char* file, bool profile) : out_(file), profile_(profile) {
@@ -196,7 +185,7 @@ class Bench {
   Buffer<double> off_;
   std::vector<std::unique_ptr<Set>> sets_;
   std::unique_ptr<Set> positive_;
-  std::map<std::string, Geomean> ratios_;
+  std::map<std::string, bench::Geomean> ratios_;
   std::map<std::string, int> wins_;
   double worst_bound_ = 0, worst_of_value_ = 0;
   int rows_written_ = 0;

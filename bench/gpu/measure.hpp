@@ -34,6 +34,18 @@ inline double median(std::vector<double> v) {
   return v.empty() ? 0 : v[v.size() / 2];
 }
 
+/// The geometric mean of ratios, and the worst one.
+struct Geomean {
+  double log_sum = 0, worst = 1e30;
+  int count = 0;
+  void add(double ratio) {
+    log_sum += std::log(ratio);
+    worst = std::min(worst, ratio);
+    ++count;
+  }
+  double value() const { return count ? std::exp(log_sum / count) : 0; }
+};
+
 /// Takes time on a stream.
 class Watch {
  public:

@@ -296,17 +296,6 @@ const Timed* best_of(const std::vector<Timed>& all) {
   return best;
 }
 
-struct Geomean {
-  double log_sum = 0, worst = 1e30;
-  int count = 0;
-  void add(double ratio) {
-    log_sum += std::log(ratio);
-    worst = std::min(worst, ratio);
-    ++count;
-  }
-  double value() const { return count ? std::exp(log_sum / count) : 0; }
-};
-
 class Bench {
  public:
   Bench(const char* file, bool profile) : out_(file), profile_(profile) {
@@ -365,7 +354,7 @@ class Bench {
   Buffer<double> sums_, want_;
   std::vector<std::unique_ptr<Set>> sets_;
   std::map<std::string, int> skipped_;
-  std::map<std::string, Geomean> chosen_, best_, by_sparsity_;
+  std::map<std::string, bench::Geomean> chosen_, best_, by_sparsity_;
   std::map<std::string, int> wins_;
   std::map<std::string, double> worst_choice_;
   int rows_written_ = 0;
