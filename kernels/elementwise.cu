@@ -81,6 +81,12 @@ void dropout(cuda gpu, matrix_view<const float> x, matrix_view<float> y, float p
                   draw, divisor_of(std::max<std::int64_t>(1, x.rows), fours));
 }
 
+void logistic_noise(cuda gpu, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw) {
+  const std::int64_t fours = (x.cols + 3) / 4 * x.rows;
+  runtime::launch("logistic_noise", &device::logistic_noise, blocks_for(fours, 1), 256, 0, gpu.stream, x, y, scale,
+                  draw, divisor_of(std::max<std::int64_t>(1, x.rows), fours));
+}
+
 #define DEEPSTRUCT_MAP(op)                                                           \
   template void map<fn::op>(cuda, const float*, float*, std::int64_t, float, float); \
   template void map_grad<fn::op>(cuda, const float*, const float*, const float*, float*, std::int64_t, float, float);
@@ -106,6 +112,8 @@ DEEPSTRUCT_MAP(cos)
 DEEPSTRUCT_MAP(abs)
 DEEPSTRUCT_MAP(affine)
 DEEPSTRUCT_MAP(pow)
+DEEPSTRUCT_MAP(step)
+DEEPSTRUCT_MAP(stretched_sigmoid)
 #undef DEEPSTRUCT_MAP
 
 template void zip<fn::add>(cuda, const float*, const float*, float*, const nest<3>&);

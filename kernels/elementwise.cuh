@@ -131,6 +131,18 @@ __device__ __forceinline__ float df(fn::pow, float x, float, float a, float) {
   return a == 0.0f ? 0.0f : f(fn::pow{}, x, a - 1.0f, 0.0f) * a;
 }
 
+// 1 above 0, else 0
+__device__ __forceinline__ float f(fn::step, float x, float, float) { return x > 0.0f ? 1.0f : 0.0f; }
+__device__ __forceinline__ float df(fn::step, float, float, float, float) { return 0.0f; }
+
+// σ(x)·(b − a) + a cut to [0, 1], derivative 0 at both ends
+__device__ __forceinline__ float f(fn::stretched_sigmoid, float x, float a, float b) {
+  return clamp_high(clamp_low(sigmoid_of(x) * (b - a) + a, 0.0f), 1.0f);
+}
+__device__ __forceinline__ float df(fn::stretched_sigmoid, float, float y, float a, float b) {
+  return y > 0.0f && y < 1.0f ? (y - a) * (b - y) / (b - a) : 0.0f;
+}
+
 __device__ __forceinline__ float f2(fn::add, float x, float y) { return x + y; }
 __device__ __forceinline__ float f2(fn::sub, float x, float y) { return x - y; }
 __device__ __forceinline__ float f2(fn::mul, float x, float y) { return x * y; }
@@ -248,6 +260,22 @@ static __global__ void __launch_bounds__(256)
 #pragma unroll
     for (int k = 0; k < 4; ++k)
       if (c + k < x.cols) y.data[(c + k) * y.ld + b] = uniform_of(words.of[k]) >= p ? v[k] * scale : 0.0f;
+  }
+}
+
+/// A thread to four columns of a row, neighbours in the draw.
+static __global__ void __launch_bounds__(256)
+    logistic_noise(matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw, divisor rows) {
+  const std::int64_t count = (x.cols + 3) / 4 * x.rows;
+  for (std::int64_t i = grid_thread(); i < count; i += grid_threads()) {
+    const std::int64_t four = quotient(i, rows), r = i - four * rows.by, c = four * 4;
+    const random_words words = four_words(draw, static_cast<std::uint64_t>(r * x.cols + c));
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      if (c + k < x.cols) {
+        const float u = (static_cast<float>(words.of[k] >> 9) + 0.5f) * 0x1p-23f;
+        y.data[(c + k) * y.ld + r] = (x.data[(c + k) * x.ld + r] + (logf(u) - logf(1.0f - u))) * scale;
+      }
   }
 }
 

@@ -10,10 +10,8 @@
 
 #include <deepstruct/deepstruct.hpp>
 #include <deepstruct/io.hpp>
-#include <deepstruct/nn/inference.hpp>
+#include <deepstruct/io/report_card.hpp>
 
-#include <chrono>
-#include <iomanip>
 #include <iostream>
 
 namespace ds = deepstruct;
@@ -30,26 +28,6 @@ struct Settings {
   bool quiet = false;
   ds::Device device = ds::Device::cpu;
 };
-
-/// Median milliseconds of an answer of the model to x, of so many, or of those that a second is enough for.
-template <class Model>
-double forward_ms(const Model& model, const ds::Tensor& input, int repeats) {
-  const ds::Device device = ds::device_of(model);
-  const ds::Var x = ds::to(input, device);
-  const ds::Inference answer(model, x.value());
-  std::vector<double> ms;
-  const auto last = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-  for (int k = 0; k < repeats + 5 && (ms.empty() || std::chrono::steady_clock::now() < last); ++k) {
-    const auto begin = std::chrono::steady_clock::now();
-    answer(x);
-    ds::finish(device);
-    const auto end = std::chrono::steady_clock::now();
-    if (k >= 5) ms.push_back(std::chrono::duration<double, std::milli>(end - begin).count());
-  }
-  const auto middle = ms.begin() + static_cast<std::ptrdiff_t>(ms.size() / 2);
-  std::nth_element(ms.begin(), middle, ms.end());
-  return *middle;
-}
 
 /// Weights that stay after round k of n on the way to `target` per cent pruned: the share left falls by the same factor
 /// each round.
@@ -69,36 +47,6 @@ std::vector<double> mean_image(const ds::Dataset& data) {
   const ds::Batch batch = data.slice(0, std::min<std::int64_t>(data.size(), 2000));
   const auto mean = ds::mean(ds::flatten(batch.x), 0).value().to_vector();
   return {mean.begin(), mean.end()};
-}
-
-struct Card {
-  double accuracy;
-  std::int64_t weights;
-  std::uintmax_t bytes;
-  double ms_batch, ms_one;
-};
-
-void print_card(const Card& before, const Card& after, std::int64_t batch) {
-  const auto row = [](const std::string& what, const std::string& a, const std::string& b, const std::string& change) {
-    std::cout << "  " << std::left << std::setw(26) << what << std::right << std::setw(12) << a << std::setw(12) << b
-              << "   " << change << '\n';
-  };
-  const auto times = [](double a, double b, const char* word) { return examples::fixed(a / b, 1) + "x " + word; };
-  const auto percent = [](double x) { return examples::fixed(100 * x, 2) + " %"; };
-  std::cout << '\n';
-  row("", "dense", "packed", "");
-  row("test accuracy", percent(before.accuracy), percent(after.accuracy),
-      examples::fixed(100 * (after.accuracy - before.accuracy), 2) + " points");
-  row("weights", std::to_string(before.weights), std::to_string(after.weights),
-      times(double(before.weights), double(after.weights), "fewer"));
-  row("bytes on disk", std::to_string(before.bytes), std::to_string(after.bytes),
-      times(double(before.bytes), double(after.bytes), "smaller"));
-  row("ms per batch of " + std::to_string(batch), examples::fixed(before.ms_batch, 4),
-      examples::fixed(after.ms_batch, 4), times(before.ms_batch, after.ms_batch, "faster"));
-  row("ms per sample in a batch", examples::fixed(before.ms_batch / double(batch), 5),
-      examples::fixed(after.ms_batch / double(batch), 5), "");
-  row("ms for a single sample", examples::fixed(before.ms_one, 4), examples::fixed(after.ms_one, 4),
-      times(before.ms_one, after.ms_one, "faster"));
 }
 
 int work(CLI::App& app, const examples::Parse& parse) {
@@ -201,7 +149,6 @@ int work(CLI::App& app, const examples::Parse& parse) {
       return stopped();
     after_training.push_back({sparsity(), accuracy});
   }
-  const double pruned_accuracy = accuracy;
 
   // Pack, and check that nothing changed.
   const ds::MaskedDeepFFN packed = ds::pack(model);
@@ -212,25 +159,23 @@ int work(CLI::App& app, const examples::Parse& parse) {
   const double difference = double{ds::amax(ds::abs(ds::sub(a, b))).item()};
   ds::check(difference <= 1e-4, "pack: packed and full outputs differ (", difference, ")");
 
-  const ds::Tensor one = test.slice(0, 1).x;
-  const Card before{dense_accuracy, all, fs::file_size(out / "dense.safetensors"), forward_ms(dense, sample.x, 201),
-                    forward_ms(dense, one, 201)};
-  const Card after{pruned_accuracy, ds::get_network_weight_count(packed), fs::file_size(out / "packed.safetensors"),
-                   forward_ms(packed, sample.x, 201), forward_ms(packed, one, 201)};
-  print_card(before, after, sample.x.shape()[0]);
+  const ds::ReportCard card =
+      ds::report(dense, packed, test, {.before = "dense", .after = "packed", .batch_size = s.batch});
+  std::cout << '\n';
+  card.write(std::cout);
 
   nlohmann::ordered_json report;
-  report["dense_accuracy"] = before.accuracy;
-  report["pruned_accuracy"] = after.accuracy;
+  report["dense_accuracy"] = card.before.accuracy;
+  report["pruned_accuracy"] = card.after.accuracy;
   report["sparsity"] = sparsity();
-  report["weights_full"] = before.weights;
-  report["weights_packed"] = after.weights;
-  report["bytes_full"] = before.bytes;
-  report["bytes_packed"] = after.bytes;
-  report["ms_per_batch_full"] = before.ms_batch;
-  report["ms_per_batch_packed"] = after.ms_batch;
-  report["ms_per_sample_full"] = before.ms_one;
-  report["ms_per_sample_packed"] = after.ms_one;
+  report["weights_full"] = card.before.nnz;
+  report["weights_packed"] = card.after.nnz;
+  report["bytes_full"] = card.before.file_bytes;
+  report["bytes_packed"] = card.after.file_bytes;
+  report["ms_per_batch_full"] = card.before.batch.median;
+  report["ms_per_batch_packed"] = card.after.batch.median;
+  report["ms_per_sample_full"] = card.before.sample.median;
+  report["ms_per_sample_packed"] = card.after.sample.median;
   report["batch"] = sample.x.shape()[0];
   report["seed"] = s.seed;
   report["threads"] = ds::num_threads();
@@ -265,16 +210,16 @@ int work(CLI::App& app, const examples::Parse& parse) {
                                                 .before = "dense",
                                                 .after = "packed",
                                                 .pairs = {{.label = "model file",
-                                                           .before = double(before.bytes),
-                                                           .after = double(after.bytes),
+                                                           .before = double(card.before.file_bytes),
+                                                           .after = double(card.after.file_bytes),
                                                            .unit = svg::Unit::bytes},
                                                           {.label = "batch of " + std::to_string(sample.x.shape()[0]),
-                                                           .before = before.ms_batch,
-                                                           .after = after.ms_batch,
+                                                           .before = card.before.batch.median,
+                                                           .after = card.after.batch.median,
                                                            .unit = svg::Unit::milliseconds},
                                                           {.label = "single sample",
-                                                           .before = before.ms_one,
-                                                           .after = after.ms_one,
+                                                           .before = card.before.sample.median,
+                                                           .after = card.after.sample.median,
                                                            .unit = svg::Unit::milliseconds}}});
   std::cout << "\nreport, log, checkpoint and pictures are in " << out.string() << '\n';
   return 0;

@@ -25,7 +25,7 @@ for room in ("prune", "grow"):
 ALLOWED["io"] = set(ALLOWED) | {"io"}
 
 OPEN_TO_ALL = {"version.hpp", "fwd.hpp"}  # files at the top that any room may include
-UMBRELLAS = {"deepstruct.hpp": set(ALLOWED) - {"io"}, "graph.hpp": set(ALLOWED) - {"io"}, "images.hpp": set(ALLOWED) - {"io"}, "io.hpp": set(ALLOWED)}  # files at the top that include rooms
+UMBRELLAS = {"deepstruct.hpp": set(ALLOWED) - {"io"}, "graph.hpp": set(ALLOWED) - {"io"}, "images.hpp": set(ALLOWED) - {"io"}, "prune.hpp": set(ALLOWED) - {"io"}, "io.hpp": set(ALLOWED)}  # files at the top that include rooms
 
 EIGEN_AT = re.compile(r"core/eigen\.hpp$|graph/spectrum\.hpp$|prune/")
 MACROS_AT = re.compile(r"version\.hpp$|core/device\.hpp$|simd/")
@@ -122,7 +122,7 @@ class Checker:
             if other is None or not target.exists():
                 self.say(path, number, "room", f"{spelling} is not a file of include/deepstruct")
             elif "/" not in other:
-                if other not in OPEN_TO_ALL and not (name in ("io.hpp", "graph.hpp", "images.hpp") and other == "deepstruct.hpp"):
+                if other not in OPEN_TO_ALL and not (name in ("io.hpp", "graph.hpp", "images.hpp", "prune.hpp") and other == "deepstruct.hpp"):
                     self.say(path, number, "room", f"{spelling} is an umbrella")
             else:
                 allowed = UMBRELLAS.get(name, set()) if at_top else ALLOWED[room]

@@ -1,8 +1,10 @@
 // Whole models on a GPU beside the same models on the CPU: training, pruning, files, graphs, answers.
+#include <deepstruct/autograd/gradcheck.hpp>
 #include <deepstruct/deepstruct.hpp>
 #include <deepstruct/graph.hpp>
 #include <deepstruct/images.hpp>
 #include <deepstruct/nn/inference.hpp>
+#include <deepstruct/prune/sparsity_controller.hpp>
 #include <deepstruct/transform/compact.hpp>
 #include <deepstruct/transform/graph_transform.hpp>
 
@@ -208,4 +210,51 @@ TEST_CASE("Inference on a GPU answers as the model does") {
   require_near(answer(to(x, gpu)).value(), want, 1e-5f);
   require_near(answer(to(Tensor::ones({1, 10}), gpu)).value(), model(to(Tensor::ones({1, 10}), gpu)).value(), 1e-5f);
   require_error([&] { model(x); }, {"different devices"});
+}
+
+TEST_CASE("Gates of learnable masks are the same on a GPU, and learn there") {
+  Rng rng(14);
+  const Tensor alphas = Tensor::normal({7, 5, 2}, 0, 2, rng);
+  const Draw draw = rng.draw();
+  const auto same = [&](const GradcheckFunction& f) {
+    Rng point(3);
+    const Var here = variable(alphas), there = variable(to(alphas, gpu)), u = Tensor::normal({7, 5}, 0, 1, point);
+    const Var on_cpu = f(std::vector<Var>{here}), on_gpu = f(std::vector<Var>{there});
+    REQUIRE(on_gpu.device() == gpu);
+    require_near(on_gpu.value(), on_cpu.value(), 1e-5f);
+    backward(sum(mul(on_cpu, u)));
+    backward(sum(mul(on_gpu, to(u, gpu))));
+    require_near(there.grad(), here.grad(), 1e-5f);
+  };
+  same([](std::span<const Var> a) { return straight_through_gate(a[0]); });
+  same([&](std::span<const Var> a) { return gumbel_gate(a[0], 0.5f, draw); });
+  same([&](std::span<const Var> a) { return gumbel_gate(a[0], 0.5f, draw, true); });
+  same([&](std::span<const Var> a) { return hard_concrete_gate(a[0], 0.5f, draw); });
+  same([](std::span<const Var> a) { return hard_concrete_final_gate(a[0]); });
+  same([](std::span<const Var> a) { return open_probability(a[0], MaskGradient::hard_concrete, 0.5f); });
+
+  for (const MaskGradient kind : {MaskGradient::gumbel_softmax, MaskGradient::hard_concrete}) {
+    MaskedLinearLayer here(8, 3, {.learnable_mask = true, .gradient = kind}, rng), there = here;
+    to(there, gpu);
+    SparsityController left{.target = 0.5}, right = left;
+    Adam first{.lr = 0.05}, second = first;
+    const Tensor x = Tensor::normal({6, 8}, 0, 1, rng);
+    for (int k = 0; k < 4; ++k) {
+      manual_seed(static_cast<std::uint64_t>(k));
+      backward(sum(square(here(x))) + left.penalty(here));
+      manual_seed(static_cast<std::uint64_t>(k));
+      backward(sum(square(there(to(x, gpu)))) + right.penalty(there));
+      first.step(here), second.step(there);
+      left.step(here), right.step(there);
+    }
+    require_same_parameters(there, here, 1e-4f);
+    REQUIRE(left.finish(here).after() == 12);
+    REQUIRE(right.finish(there).after() == 12);
+    REQUIRE(there.mask() == here.mask());
+    set_training(here, false), set_training(there, false);
+    const Tensor want = here(x).value();
+    harden(there);
+    REQUIRE(there.weight.device() == gpu);
+    require_near(there(to(x, gpu)).value(), want, 1e-4f);
+  }
 }

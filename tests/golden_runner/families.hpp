@@ -19,6 +19,7 @@ void run_ffn(Case&);            // models.ffn
 void run_dan(Case&);            // models.dan
 void run_scalable(Case&);       // scalable
 void run_pruning(Case&);        // pruning
+void run_obs_layerwise(Case&);  // pruning: one layer by optimal brain surgeon
 void run_generators(Case&);     // graph.generators
 void run_graphml(Case&);        // graph.graphml
 void run_layer_index(Case&);    // graph.layer_index

@@ -3,7 +3,8 @@
 
 #include "deepstruct/models/masked_deep_dan.hpp"
 #include "deepstruct/models/masked_deep_ffn.hpp"
-#include "deepstruct/prune/prune.hpp"
+#include "deepstruct/prune/obd.hpp"
+#include "deepstruct/train/data.hpp"
 
 namespace golden {
 
@@ -194,6 +195,43 @@ void run_distributed(Case& c) {
   }
 }
 
+/// Optimal Brain Damage by exact second derivatives. Batches are of one size: the mean of their losses is that of all.
+void run_obd(Case& c) {
+  constexpr Tolerance close_enough{1e-3, 1e-6};  // that of the file for this kind
+  Model start = make_pruning_model(c);
+  check_count(c, "before: ", c["count_before"], start);
+  ds::each<ds::MaskedLinearLayer>(start, [&](const std::string& name, ds::MaskedLinearLayer& layer) {
+    layer.bias->set_value(to_tensor(c["biases"].at(name)));
+  });
+  std::vector<ds::Batch> data;
+  double loss = 0;
+  for (const Json& b : c["validation_batches"]) {
+    data.push_back({to_tensor(b.at("input")), to_indices(b.at("target"))});
+    loss += double{ds::CrossEntropy()(start, data.back()).item()};
+  }
+  c.close("loss", to_number(c["loss"]), loss / static_cast<double>(data.size()), {1e-4, 1e-5});
+  const Json& pruned = c["prune"];
+  const ds::Budget b = budget(pruned.at("strategy").get<std::string>(), pruned.at("value"));
+  for (const bool packed : {false, true})
+    for (const ds::Curvature curvature : {ds::Curvature::exact, ds::Curvature::gauss_newton}) {  // ReLU: the same
+      const std::string how =
+          std::string(packed ? "packed " : "") + (curvature == ds::Curvature::exact ? "exact " : "Gauss-Newton ");
+      Model model = packed ? ds::pack(start) : start, by_name = model;
+      ds::set_obd_saliency(model, data, {}, {.curvature = curvature});
+      ds::each<ds::MaskedLinearLayer>(
+          std::as_const(model), [&](const std::string& name, const ds::MaskedLinearLayer& layer) {
+            const ds::Tensor s = layer.saliency();
+            c.close(how + "obd_saliency " + name, Values(c["obd_saliency"].at(name)),
+                    Values(packed ? ds::place_edges(s, layer.mask()).value() : s), close_enough);
+          });
+      ds::prune_network_by_saliency(model, b);
+      check_masks(c, how, pruned.at("masks_after"), model);
+      check_counts(c, how, pruned.at("counts_after"), model);
+      ds::optimal_brain_damage(by_name, data, b, {}, {.curvature = curvature});
+      check_masks(c, how + "optimal_brain_damage ", pruned.at("masks_after"), by_name);
+    }
+}
+
 /// A MaskedDeepDAN, by pairs of layers and with all edges in one CSR.
 void run_network_dan(Case& c) {
   const Json& data = c["structure"];
@@ -224,7 +262,9 @@ void run_network_dan(Case& c) {
 
 const std::map<std::string, Runner> pruning_kinds = {{"prune_network_by_saliency", run_by_saliency<false>},
                                                      {"prune_layer_by_saliency", run_by_saliency<true>},
-                                                     {"distributed", run_distributed}};
+                                                     {"distributed", run_distributed},
+                                                     {"obd", run_obd},
+                                                     {"obs_layerwise", run_obs_layerwise}};
 
 }  // namespace
 

@@ -110,6 +110,21 @@ TEST_CASE("model file: layers with soft, learnable and frozen masks, without bia
   REQUIRE(back.layer_first.weight.live() != nullptr);
   REQUIRE(back.layer_out.options().keep_layer_input);
   REQUIRE(std::get<LayerNorm>(back.layers_hidden[1]).eps == 0.25f);
+  for (const MaskedLinearOptions& drawn :
+       {MaskedLinearOptions{.learnable_mask = true, .gradient = MaskGradient::gumbel_softmax, .hard_gate = true},
+        MaskedLinearOptions{.learnable_mask = true, .gradient = MaskGradient::hard_concrete, .temperature = 0.3f}}) {
+    model.layer_first = MaskedLinearLayer(4, 3, drawn, rng);
+    model.layer_first.alphas().set_value(Tensor::normal({3, 4, 2}, 0, 1.5f, rng));
+    MaskedDeepFFN read = model_of<MaskedDeepFFN>(stored_model(model));
+    REQUIRE(stored_model(read) == stored_model(model));
+    set_training(model, false), set_training(read, false);
+    const Tensor x = Tensor::normal({5, 4}, 0, 1, rng);
+    REQUIRE(test::same_bits(read(x).value(), model(x).value()));
+    const MaskedLinearOptions same = read.layer_first.options();
+    REQUIRE(same.gradient == drawn.gradient);
+    REQUIRE(same.temperature == drawn.temperature);
+    REQUIRE(same.hard_gate == drawn.hard_gate);
+  }
 }
 
 TEST_CASE("model file: every form of MaskedDeepDAN comes back without the code that built it") {

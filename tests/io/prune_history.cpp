@@ -48,6 +48,31 @@ TEST_CASE("a stored history is the same history, and goes on") {
   REQUIRE(restored_history(among) == history);
 }
 
+TEST_CASE("times of steps are stored where there are any; files without them are read as before") {
+  Rng rng(4);
+  MaskedLinearLayer layer(6, 4, rng);
+  PruneHistory timed, untimed;
+  timed.record(layer, "start", 0);
+  untimed.record(layer, "start");
+  layer.set_mask(Mask::random(4, 6, 0.5, rng));
+  timed.record(layer, "pruned");
+  untimed.record(layer, "pruned");
+  layer.set_mask(Mask::random(4, 6, 0.2, rng));
+  timed.record(layer, "pruned", std::int64_t{1} << 40);
+  untimed.record(layer, "pruned");
+  REQUIRE(stored_history(untimed).find("history.times") == nullptr);
+  REQUIRE(restored_history(stored_history(untimed)) == untimed);
+  StoredTensors content = stored_history(timed);
+  const PruneHistory back = restored_history(parse_safetensors(safetensors_bytes(content)));
+  REQUIRE(back == timed);
+  REQUIRE(back.time(1) == -1);
+  REQUIRE(back.time(2) == std::int64_t{1} << 40);
+  history_array(content, "history.times") = stored_values("history.times", std::vector<std::int64_t>{1, 2});
+  require_error([&] { restored_history(content); }, {"restored_history: needs a time per step (2 for 3)"});
+  std::erase_if(content.tensors, [](const auto& t) { return t.name == "history.times"; });
+  REQUIRE(restored_history(content) == untimed);  // what a file of before holds
+}
+
 TEST_CASE("a damaged history is an error, whatever its sizes say") {
   Rng rng(5);
   MaskedLinearLayer layer(6, 4, rng);

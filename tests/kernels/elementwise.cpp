@@ -125,6 +125,15 @@ TEST_CASE("every elementwise function and its derivative") {
   function_is<fn::sigmoid>(
       "sigmoid", [](double x, double, double) { return sigma(x); },
       [](double x, double, double) { return sigma(x) * sigma(-x); }, -30, 30);
+  function_is<fn::step>(
+      "step", [](double x, double, double) { return x > 0 ? 1.0 : 0.0; }, [](double, double, double) { return 0.0; });
+  function_is<fn::stretched_sigmoid>(
+      "stretched_sigmoid", [](double x, double a, double b) { return std::clamp(sigma(x) * (b - a) + a, 0.0, 1.0); },
+      [](double x, double a, double b) {
+        const double y = sigma(x) * (b - a) + a;
+        return y > 0 && y < 1 ? sigma(x) * sigma(-x) * (b - a) : 0;
+      },
+      -6, 6, -0.25f, 1.5f);
   function_is<fn::silu>(
       "silu", [](double x, double, double) { return x * sigma(x); },
       [](double x, double, double) { return sigma(x) * (1 + x * sigma(-x)); }, -30, 30);
@@ -195,6 +204,8 @@ TEST_CASE("derivatives at the kinks are those of PyTorch") {
     CHECK(slope(fn::hardtanh{}, -1, -1, 1) == 0);
     CHECK(slope(fn::hardtanh{}, 1, -1, 1) == 0);
     CHECK(slope(fn::elu{}, 0, 2, 1) == 2);
+    CHECK(slope(fn::stretched_sigmoid{}, 0, -0.1f, 1.1f) == 0);  // y is what x is here
+    CHECK(slope(fn::stretched_sigmoid{}, 1, -0.1f, 1.1f) == 0);
   });
 }
 

@@ -32,6 +32,10 @@ TEST_CASE("budgets check their values") {
   require_error([] { absolute(-1); }, {"absolute", "-1"});
   require_error([] { bucket(-1); }, {"bucket", "-1"});
   require_error([] { bucket(std::nan("")); }, {"bucket", "nan"});
+  require_error([] { remaining(-1); }, {"remaining", "-1"});
+  require_error([] { density(-0.1); }, {"density", "-0.1"});
+  require_error([] { density(1.01); }, {"density", "1.01"});
+  require_error([] { density(std::nan("")); }, {"density", "nan"});
   REQUIRE(percentage(0).value == 0);
   REQUIRE(percentage(100).value == 100);
 }
@@ -90,6 +94,48 @@ TEST_CASE("exact budgets prune exactly so many, ties in edge order") {
   layer.set_saliency(Tensor::ones({2, 3}));
   prune_network_by_saliency(layer, absolute(4), exact);
   REQUIRE(layer.mask() == Mask::from_edges(2, 3, {{1, 1}, {1, 2}}));
+}
+
+TEST_CASE("budgets of what stays are exact, and say so where they cannot be") {
+  REQUIRE(left(ten, remaining(10)) == ten);
+  REQUIRE(left(ten, remaining(7)) == Left{10, 7, 5, 9, 8, 4, 6});
+  REQUIRE(left(ten, remaining(1)) == Left{10});
+  REQUIRE(left(ten, remaining(0)).empty());
+  REQUIRE(left({1, 2, 2, 2, 3}, remaining(3)) == Left{2, 2, 3});
+  REQUIRE(left(Left(4, 1.0f), remaining(2)).size() == 2);
+  REQUIRE(left(ten, density(0.7)) == Left{10, 7, 5, 9, 8, 4, 6});
+  REQUIRE(left(ten, density(0.25)).size() == 2);  // 2.5, half to even
+  REQUIRE(left(ten, density(0)).empty());
+  REQUIRE(left(ten, density(1)) == ten);
+  require_error([] { left(ten, remaining(11)); }, {"prune_network_by_saliency", "fewer weights", "11 of 10"});
+
+  MaskedLinearLayer layer(4, 2);  // density is one of all places, not of those that are left
+  layer.set_mask(Mask::from_edges(2, 4, {{0, 0}, {0, 1}, {0, 2}, {1, 0}}));
+  require_error([&] { prune_network_by_saliency(layer, density(0.75)); }, {"fewer weights", "6 of 4"});
+  prune_network_by_saliency(layer, density(0.5));
+  REQUIRE(layer.mask().nnz() == 4);
+  prune_network_by_saliency(layer, density(0.25));
+  REQUIRE(layer.mask().nnz() == 2);
+}
+
+TEST_CASE("whole numbers are shared out in proportion and add up") {
+  Rng rng(11);
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<double> shares(1 + rng.bits() % 7);
+    double sum = 0;
+    for (double& s : shares) sum += s = rng.bits() % 4 == 0 ? 0 : double{rng.uniform(0, 3)};
+    const auto n = static_cast<std::int64_t>(rng.bits() % 100);
+    const auto parts = detail::share_out(n, shares);
+    std::int64_t total = 0;
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+      total += parts[k];
+      if (sum > 0) REQUIRE(std::abs(static_cast<double>(parts[k]) - shares[k] / sum * static_cast<double>(n)) < 1);
+      if (shares[k] == 0) REQUIRE(parts[k] == 0);
+    }
+    REQUIRE(total == (sum > 0 ? n : 0));
+  }
+  REQUIRE(detail::share_out(5, std::vector<double>{1, 1, 1}) == std::vector<std::int64_t>{2, 2, 1});
+  REQUIRE(detail::share_out(4, std::vector<double>{1.2, 1.6, 1.2}) == std::vector<std::int64_t>{1, 2, 1});
 }
 
 TEST_CASE("negative and infinite saliencies have their place in the order") {

@@ -229,6 +229,44 @@ TEST_CASE("the table has a line per step and a column per layer") {
   REQUIRE(history_text(empty) == "step  label  (model)   all\n   0            0.00  0.00\n");
 }
 
+TEST_CASE("a history tells when an edge went, and what was done then") {
+  Rng rng(2);
+  MaskedDeepFFN model(4, 1, {2}, {}, rng);
+  PruneHistory history;
+  const Mask without = Mask::from_edges(2, 4, {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {1, 1}, {1, 2}, {1, 3}});
+  const Mask corner = Mask::from_edges(2, 4, {{0, 0}, {0, 1}});
+  model.layer_first.set_mask(without);  // step 0 lacks an edge
+  history.record(model, "start", 0);
+  model.layer_first.set_mask(corner);
+  history.record(model, "magnitude", 1000);
+  history.record(model, "nothing");
+  model.layer_first.set_mask(without);
+  history.record(model, "grown", 3000);
+  using Steps = std::vector<std::int64_t>;
+  REQUIRE(history.changes_of(0, 0, 0) == Steps{});
+  REQUIRE(history.changes_of(0, 1, 0) == Steps{0});
+  REQUIRE(history.changes_of(0, 1, 3) == Steps{1, 3});
+  REQUIRE(history.changes_of(1, 0, 1) == Steps{});
+  REQUIRE(history.time(1) == 1000);
+  REQUIRE(history.time(2) == -1);
+  REQUIRE(history_text(history) ==
+          "step  label      time  _layer_first  _layer_out    all\n"
+          "   0  start         0         12.50        0.00  10.00\n"
+          "   1  magnitude  1000         75.00        0.00  60.00\n"
+          "   2  nothing                 75.00        0.00  60.00\n"
+          "   3  grown      3000         12.50        0.00  10.00\n");
+  PruneHistory untimed(history.layers(), history.steps());
+  REQUIRE(untimed == history);
+  auto steps = history.steps();
+  steps[1].time = 999;
+  REQUIRE_FALSE(PruneHistory(history.layers(), steps) == history);
+  require_error([&] { history.time(4); }, {"time: no such step (4 of 4)"});
+  require_error([&] { history.changes_of(2, 0, 0); }, {"changes_of: no such layer (2 of 2)"});
+  require_error([&] { history.changes_of(-1, 0, 0); }, {"changes_of: no such layer (-1 of 2)"});
+  require_error([&] { history.changes_of(0, 2, 0); }, {"changes_of: no such place (2, 0 of [2, 4])"});
+  require_error([&] { history.changes_of(0, 0, -1); }, {"changes_of: no such place (0, -1 of [2, 4])"});
+}
+
 TEST_CASE("a history refuses other models and steps, and changes nothing then") {
   Rng rng(1);
   MaskedDeepFFN model(4, 2, {3, 3}, {}, rng), other(4, 2, {3, 4}, {}, rng), deeper(4, 2, {3, 3, 3}, {}, rng);

@@ -97,6 +97,13 @@ std::vector<Function> functions() {
   add(function<fn::sigmoid>(
           "sigmoid", [](D x, D, D) { return sigmoid(x); }, [](D, D y, D, D) { return y * (1 - y); }))
       .slack_df = [](D) { return 1.0; };
+  add(function<fn::step>(
+      "step", [](D x, D, D) { return x > 0 ? 1.0 : 0; }, [](D, D, D, D) { return 0.0; }));
+  Function& stretched = add(function<fn::stretched_sigmoid>(
+      "stretched_sigmoid", [](D x, D a, D b) { return clamp(sigmoid(x) * (b - a) + a, 0, 1); },
+      [](D, D y, D a, D b) { return y > 0 && y < 1 ? (y - a) * (b - y) / (b - a) : 0; }));
+  stretched.parameters = {{-0.1f, 1.1f}};
+  stretched.slack = stretched.slack_df = [](D) { return 4.0; };
   Function& silu = add(function<fn::silu>(
       "silu", [](D x, D, D) { return x * sigmoid(x); },
       [](D x, D, D, D) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }));
@@ -407,6 +414,29 @@ const test::Register drops("elementwise: dropout takes the draw's numbers in row
         for (std::size_t k = 0; k < y.data.size(); ++k)
           check(static_cast<std::int64_t>(k) % y.ld < samples || untouched(y.data[k]), "dropout: wrote padding");
       }
+});
+
+const test::Register noise("elementwise: logistic noise takes the draw's numbers in row-major order", [] {
+  std::uint64_t i = 0;
+  for (const std::int64_t rows : {0, 1, 5, 31, 33, 70})
+    for (const std::int64_t cols : {0, 1, 4, 7, 30}) {
+      if (!test::tried(i++)) continue;
+      Rng rng(i);
+      const test::Matrix x = test::Matrix::normal(rows, cols, rng);
+      const Draw draw = rng.draw();
+      const test::DeviceMatrix in(x), out(rows, cols);
+      kernels::logistic_noise(cuda{}, in.cview(), out.view(), 1.5f, draw);
+      const test::Matrix y = out.to_host();
+      for (std::int64_t c = 0; c < cols; ++c)
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const double u = ((draw.word(static_cast<std::uint64_t>(r * cols + c)) >> 9) + 0.5) / 8388608;
+          const double want = (double{x(r, c)} + std::log(u) - std::log(1 - u)) * 1.5;
+          check(std::fabs(double{y(r, c)} - want) <= 1e-5, "logistic_noise: ", y(r, c), ", want ", want, " at ", r,
+                ", ", c, " of ", rows, ", ", cols);
+        }
+      for (std::size_t k = 0; k < y.data.size(); ++k)
+        check(static_cast<std::int64_t>(k) % y.ld < rows || untouched(y.data[k]), "logistic_noise: wrote padding");
+    }
 });
 
 }  // namespace

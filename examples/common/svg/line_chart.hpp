@@ -14,9 +14,10 @@
 
 namespace examples::svg {
 
-/// A data point.
+/// A data point; a whisker goes from low to high where both are finite.
 struct Point {
   double x = 0, y = 0;
+  double low = NAN, high = NAN;
 };
 
 /// One line of a chart. Points that are not finite on the chart's scales leave a gap.
@@ -63,6 +64,7 @@ class LinePainter {
       for (const Point& p : series.points) {
         if (!drawable(p)) continue;
         xs.push_back(p.x), ys.push_back(p.y);
+        if (has_whisker(p)) ys.push_back(p.low), ys.push_back(p.high);
         if (series.label_last) gutter_ = std::max(gutter_, text_width(label_text(chart.y, p.y), kLabel));
       }
     }
@@ -86,6 +88,9 @@ class LinePainter {
   static std::string_view colour(std::size_t i) { return theme::series[i % theme::series.size()]; }
   bool drawable(const Point& p) const {
     return std::isfinite(transform(chart_.x.scale, p.x)) && std::isfinite(transform(chart_.y.scale, p.y));
+  }
+  bool has_whisker(const Point& p) const {
+    return std::isfinite(transform(chart_.y.scale, p.low)) && std::isfinite(transform(chart_.y.scale, p.high));
   }
   double height(double y) const { return bottom_ - y_.unit(y) * (bottom_ - top_); }
   Pixel pixel(const Point& p) const { return {left_ + 10 + x_.unit(p.x) * (right_ - left_ - 10), height(p.y)}; }
@@ -160,6 +165,13 @@ class LinePainter {
         run.push_back(pixel(series.points[k])), last = k;
     }
     draw();
+    for (const Point& p : series.points) {
+      if (!drawable(p) || !has_whisker(p) || p.low == p.high) continue;
+      const Pixel low = pixel({p.x, p.low}), high = pixel({p.x, p.high});
+      canvas_.line(low, high, colour(i), 1.25);
+      for (const Pixel& end : {low, high}) canvas_.line({end.x - 4, end.y}, {end.x + 4, end.y}, colour(i), 1.25);
+      placer_.avoid(low, high);
+    }
     for (const Pixel& mark : marks) {
       canvas_.circle(mark, 4, colour(i));
       placer_.avoid({mark.x - 2, mark.y}, {mark.x + 2, mark.y});

@@ -1,6 +1,8 @@
 // Files that say which model they hold: save(), load() into a model that is there, load_model() without one.
 #pragma once
 
+#include <bit>
+
 #include "model_kinds.hpp"
 #include "safetensors.hpp"
 
@@ -16,10 +18,12 @@ void describe(const M& model, StoredTensors& content) {
     ModelFile<M>::describe(model, content);
     each<MaskedLinearLayer>(model, [&](const std::string& name, const MaskedLinearLayer& layer) {
       const MaskedLinearOptions& o = layer.options();
-      const std::vector<std::int32_t> row{
-          static_cast<std::int32_t>(layer.in_features()),
-          (o.structural ? 1 : 0) | (o.freeze_masked ? 2 : 0) | (o.keep_layer_input ? 4 : 0) |
-              (o.gradient == MaskedLinearOptions::Gradient::none ? 8 : 0) | (layer.bias ? 16 : 0)};
+      std::vector<std::int32_t> row{static_cast<std::int32_t>(layer.in_features()),
+                                    (o.structural ? 1 : 0) | (o.freeze_masked ? 2 : 0) | (o.keep_layer_input ? 4 : 0) |
+                                        (o.gradient == MaskGradient::none ? 8 : 0) | (layer.bias ? 16 : 0) |
+                                        (o.gradient == MaskGradient::gumbel_softmax ? 32 : 0) |
+                                        (o.gradient == MaskGradient::hard_concrete ? 64 : 0) | (o.hard_gate ? 128 : 0)};
+      if (row[1] & 96) row.push_back(std::bit_cast<std::int32_t>(o.temperature));
       content.tensors.push_back(stored_values(std::string(structure_prefix) + name, row));
     });
     each<LayerNorm>(model, [&](const std::string& name, const LayerNorm& norm) {

@@ -1,6 +1,8 @@
 // What a file says about how its model is built, and how a kind of model says it.
 #pragma once
 
+#include <bit>
+
 #include "../nn/layers.hpp"
 #include "stored_state.hpp"
 
@@ -45,11 +47,12 @@ class ModelReader {
   }
 
   /// The masked layer of this name, without its values: structure.<name> is its number of inputs and the sum of 1
-  /// structural, 2 freeze_masked, 4 keep_layer_input, 8 Gradient::none, 16 bias.
+  /// structural, 2 freeze_masked, 4 keep_layer_input, 8 Gradient::none, 16 bias, 32 gumbel_softmax, 64 hard_concrete,
+  /// 128 hard_gate; with 32 or 64 also the bits of the temperature.
   MaskedLinearLayer masked_linear(const std::string& name) const {
     const auto row = structure(name);
-    check(row.size() == 2 && row[0] >= 0 && row[1] >= 0, "load_model: a layer is not described by two numbers (", name,
-          ")");
+    check(row.size() == (row.size() > 1 && (row[1] & 96) ? 3 : 2) && row[0] >= 0 && row[1] >= 0,
+          "load_model: a layer is not described by two numbers, or three where gates are drawn (", name, ")");
     const std::string weight = detail::dotted(name, "weight"), mask = detail::dotted(name, "_mask");
     const std::int64_t in = row[0];
     const std::int32_t bits = row[1];
@@ -70,7 +73,11 @@ class ModelReader {
                                 .freeze_masked = (bits & 2) != 0,
                                 .structural = structural,
                                 .learnable_mask = contains(mask) && array(mask).shape.size() == 3};
-    if (bits & 8) options.gradient = MaskedLinearOptions::Gradient::none;
+    if (bits & 8) options.gradient = MaskGradient::none;
+    if (bits & 32) options.gradient = MaskGradient::gumbel_softmax;
+    if (bits & 64) options.gradient = MaskGradient::hard_concrete;
+    if (bits & 96) options.temperature = std::bit_cast<float>(row[2]);
+    options.hard_gate = (bits & 128) != 0;
     Rng unused;
     return {in, w.shape[0], options, unused};
   }

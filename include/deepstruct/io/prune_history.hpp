@@ -46,7 +46,7 @@ class StoredParts {
 
 /// The history as arrays, all named history.…: layers and labels as text (UTF-8 bytes and their ends), shapes [layers,
 /// 2], full [layers], and changes, the bytes of PruneHistory::Step layer by layer and step by step with their ends
-/// [steps·layers]. save_safetensors writes them.
+/// [steps·layers]; times [steps] if any step has one. save_safetensors writes them.
 inline StoredTensors stored_history(const PruneHistory& history) {
   StoredTensors content;
   content.metadata["deepstruct.history"] = "1";
@@ -73,6 +73,10 @@ inline StoredTensors stored_history(const PruneHistory& history) {
   out.push_back(stored_values<bool, std::uint8_t>("history.full", {layers}, full));
   out.push_back(stored_values("history.changes", changes));
   out.push_back(stored_values("history.changes.ends", ends));
+  std::vector<std::int64_t> times;
+  for (const PruneHistory::Step& s : history.steps()) times.push_back(s.time);
+  if (std::any_of(times.begin(), times.end(), [](std::int64_t t) { return t >= 0; }))
+    out.push_back(stored_values("history.times", times));
   return content;
 }
 
@@ -95,6 +99,10 @@ inline PruneHistory restored_history(const StoredTensors& content) {
                             changes = parts("history.changes");
   const auto shapes = read(std::type_identity<std::int64_t>(), "history.shapes");
   const auto full = read(std::type_identity<std::uint8_t>(), "history.full");
+  std::vector<std::int64_t> times(labels.size(), -1);  // files of steps without times have no such array
+  if (content.find("history.times")) times = read(std::type_identity<std::int64_t>(), "history.times");
+  check(times.size() == labels.size(), "restored_history: needs a time per step (", times.size(), " for ",
+        labels.size(), ")");
   check(shapes.size() == 2 * names.size() && full.size() == names.size() &&
             changes.size() == names.size() * labels.size(),
         "restored_history: arrays do not fit each other (", names.size(), " layers, ", labels.size(), " steps, ",
@@ -106,7 +114,7 @@ inline PruneHistory restored_history(const StoredTensors& content) {
   }
   std::vector<PruneHistory::Step> steps;
   for (std::size_t k = 0; k < labels.size(); ++k) {
-    PruneHistory::Step step{labels.text(k), {}};
+    PruneHistory::Step step{labels.text(k), {}, times[k]};
     for (std::size_t l = 0; l < layers.size(); ++l) {
       const auto bytes = changes[k * layers.size() + l];
       step.changes.emplace_back(bytes.begin(), bytes.end());

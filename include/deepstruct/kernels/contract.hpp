@@ -40,6 +40,8 @@ struct cos {};
 struct abs {};
 struct affine {};
 struct pow {};
+struct step {};
+struct stretched_sigmoid {};
 
 struct add {};
 struct sub {};
@@ -66,6 +68,8 @@ inline void select(cpu, const std::int32_t* condition, const float* x0, const fl
 inline void above(cpu, const float* x, float bound, std::int32_t* flags, std::int64_t n);
 // y = x/(1 − p) where uniform number i·cols + c of the draw is at least p, else 0
 inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw);
+// y = (x + ln u − ln(1 − u))·scale, u = (⌊word i·cols + c of the draw / 2⁹⌋ + ½)/2²³
+inline void logistic_noise(cpu, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw);
 
 // reduce: operands of `kept`: y, x; of `reduced`: x.
 template <class Op>  // y = Op over the reduced loops (add, maximum, minimum); in double beyond 4096 terms

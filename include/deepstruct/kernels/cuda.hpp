@@ -18,6 +18,7 @@ void add_into(cuda, const float* x, float* y, std::int64_t n);
 void select(cuda, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n);
 void above(cuda, const float* x, float bound, std::int32_t* flags, std::int64_t n);
 void dropout(cuda, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw);
+void logistic_noise(cuda, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw);
 
 template <class Op>
 void reduce(cuda, const float* x, float* y, const nest<2>& kept, const nest<1>& reduced);

@@ -1,4 +1,4 @@
-// Elementwise kernels on the CPU: map, map_grad, zip, add_into, select, dropout.
+// Elementwise kernels on the CPU: map, map_grad, zip, add_into, select, dropout, logistic_noise.
 #pragma once
 
 #include <cmath>
@@ -121,6 +121,18 @@ inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float
                         y.col(c)[i] = keep ? x.col(c)[i] * scale : 0.0f;
                       }
                   });
+}
+
+inline void logistic_noise(cpu, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw) {
+  const auto units = simd::pick(&baseline::units, &avx2::units, &avx512::units);
+  const auto add_logits = simd::pick(&baseline::add_logits, &avx2::add_logits, &avx512::add_logits);
+  constexpr std::int64_t tile = 64;  // columns, neighbours in the draw: few enough that their lines stay in the cache
+  parallel_for((y.cols + tile - 1) / tile, [&](std::int64_t part) {
+    const std::int64_t c = part * tile, n = std::min(tile, y.cols - c);
+    for (std::int64_t i = 0; i < y.rows; ++i)
+      units(draw, static_cast<std::uint64_t>(i * y.cols + c), y.col(c) + i, y.ld, n);
+    for (std::int64_t k = 0; k < n; ++k) add_logits(x.col(c + k), y.col(c + k), y.rows, scale);
+  });
 }
 
 }  // namespace deepstruct::kernels

@@ -115,6 +115,18 @@
   return a == 0.0f ? f32{} : f(fn::pow{}, x, a - 1.0f, 0.0f) * a;
 }
 
+// 1 above 0, else 0
+[[gnu::always_inline]] inline f32 f(fn::step, f32 x, float, float) { return x > 0.0f ? splat(1.0f) : f32{}; }
+[[gnu::always_inline]] inline f32 df(fn::step, f32, f32, float, float) { return f32{}; }
+
+// σ(x)·(b − a) + a cut to [0, 1], derivative 0 at both ends
+[[gnu::always_inline]] inline f32 f(fn::stretched_sigmoid, f32 x, float a, float b) {
+  return clamp_high(clamp_low(sigmoid(x) * (b - a) + a, 0.0f), 1.0f);
+}
+[[gnu::always_inline]] inline f32 df(fn::stretched_sigmoid, f32, f32 y, float a, float b) {
+  return ((y > 0.0f) & (y < 1.0f)) ? (y - a) * (b - y) / (b - a) : f32{};
+}
+
 [[gnu::always_inline]] inline f32 f2(fn::add, f32 x, f32 y) { return x + y; }
 [[gnu::always_inline]] inline f32 f2(fn::sub, f32 x, f32 y) { return x - y; }
 [[gnu::always_inline]] inline f32 f2(fn::mul, f32 x, f32 y) { return x * y; }
@@ -153,4 +165,40 @@ inline void zip_run(const float* x0, const float* x1, float* y, std::int64_t n, 
     for (; i + width <= n; i += width) store(y + i, f2(Op{}, load(x0 + i), load(x1 + i)));
   for (; i < n; i += width)
     store_part(y + i, f2(Op{}, load_strided(x0 + i * s0, s0, n - i), load_strided(x1 + i * s1, s1, n - i)), n - i);
+}
+
+/// 64-bit lanes, each a 32-bit number whose products are whole.
+typedef std::uint64_t u64 __attribute__((vector_size(sizeof(f32))));
+
+/// y[j·stride] = 1 + ⌊word first + j of the draw / 2⁹⌋/2²³ for j < n: Philox (core/rng.hpp), a block to a lane.
+inline void units(Draw draw, std::uint64_t first, float* y, std::int64_t stride, std::int64_t n) {
+  constexpr int blocks = width / 2;
+  for (std::int64_t j = -static_cast<std::int64_t>(first % 4); j < n; j += 4 * blocks) {
+    u64 low;
+    for (int l = 0; l < blocks; ++l) low[l] = (first + static_cast<std::uint64_t>(j)) / 4 + l;
+    u64 c0 = low & 0xFFFFFFFF, c1 = low >> 32, c2 = u64{} + (draw.number & 0xFFFFFFFF),
+        c3 = u64{} + (draw.number >> 32);
+    std::uint32_t k0 = static_cast<std::uint32_t>(draw.seed), k1 = static_cast<std::uint32_t>(draw.seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const u64 a = c0 * 0xD2511F53, b = c2 * 0xCD9E8D57;
+      c0 = (b >> 32) ^ c1 ^ k0;
+      c1 = b & 0xFFFFFFFF;
+      c2 = (a >> 32) ^ c3 ^ k1;
+      c3 = a & 0xFFFFFFFF;
+      k0 += 0x9E3779B9;
+      k1 += 0xBB67AE85;
+    }
+    const u64 word[4] = {c0 >> 9 | 0x3F800000, c1 >> 9 | 0x3F800000, c2 >> 9 | 0x3F800000, c3 >> 9 | 0x3F800000};
+    const std::int64_t from = j < 0 ? -j : 0, end = n - j < 4 * blocks ? n - j : 4 * blocks;
+    for (std::int64_t l = from; l < end; ++l)
+      y[(j + l) * stride] = __builtin_bit_cast(float, static_cast<std::uint32_t>(word[l % 4][l / 4]));
+  }
+}
+
+/// y[i] = (x[i] + ln u − ln(1 − u))·scale, u = y[i] − 1 + 2⁻²⁴, of n elements.
+inline void add_logits(const float* x, float* y, std::int64_t n, float scale) {
+  for (std::int64_t i = 0; i < n; i += width) {
+    const f32 u = load_part(y + i, n - i) - 1.0f + 0x1p-24f;
+    store_part(y + i, (load_part(x + i, n - i) + (log(u) - log(1.0f - u))) * scale, n - i);
+  }
 }

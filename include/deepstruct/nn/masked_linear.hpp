@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "learnable_mask.hpp"
 #include "linear.hpp"
 
 namespace deepstruct {
@@ -15,24 +16,29 @@ enum class storage {
 
 /// Options of MaskedLinearLayer.
 struct MaskedLinearOptions {
-  enum class Gradient { straight_through, none };
+  using Gradient = MaskGradient;
 
   bool bias = true;
   storage store = storage::full;
   bool keep_layer_input = false;  ///< remember the last input in layer_input()
   bool freeze_masked = false;     ///< full storage: optimizers leave weights behind the mask alone
   bool structural = false;        ///< the mask is the structure of a network: reset_parameters keeps it
-  bool learnable_mask = false;    ///< full storage: the mask is where alpha_1 > alpha_0 of a parameter [out, in, 2]
+  bool learnable_mask = false;    ///< full storage: a gate per weight, made of a parameter alpha [out, in, 2]
   Gradient gradient = Gradient::straight_through;  ///< how alpha learns; none is the original, in which it does not
+  float temperature = 2.0f / 3;                    ///< of gates that are drawn: gumbel_softmax (τ), hard_concrete (β)
+  bool hard_gate = false;  ///< gumbel_softmax: 0 or 1 in training too, with the gradient of the soft gate
 };
 
 /// y = x (W ⊙ mask)ᵀ + b.   x […, in] → y […, out]
 ///
-/// The bias is never masked. Parameters and mask have the names of Python deepstruct: weight, bias, _mask.
+/// The bias is never masked. Parameters and mask have the names of Python deepstruct: weight, bias, _mask. The gates of
+/// a learnable mask are drawn in training where their kind says so; mask(), effective_weight() and all that reads a
+/// model tell of the final ones, those of evaluation.
 class MaskedLinearLayer {
  public:
   Param weight;               // full [out, in], packed [nnz]
   std::optional<Param> bias;  // [out]
+  bool training = true;       // gates may be drawn; see set_training
 
   /// Every connection on, weights as in PyTorch's Linear.
   MaskedLinearLayer(std::int64_t in, std::int64_t out, MaskedLinearOptions options, Rng& rng = default_rng())
@@ -42,6 +48,9 @@ class MaskedLinearLayer {
           "MaskedLinearLayer: a learnable mask needs full storage (packed)");
     check(!(options.learnable_mask && options.structural),
           "MaskedLinearLayer: a structure is not learned (learnable_mask, structural)");
+    detail::check_temperature("MaskedLinearLayer", options.temperature);
+    check(!options.hard_gate || options.gradient == MaskGradient::gumbel_softmax,
+          "MaskedLinearLayer: only Gumbel gates are hard or soft (hard_gate without gumbel_softmax)");
     if (options.structural) mask_ = Mask::ones(out, in);
     reset_parameters(rng);
   }
@@ -74,18 +83,16 @@ class MaskedLinearLayer {
     if (packed()) return sparse_linear(x, weight, std::get<Mask>(mask_), b, after);
     if (const Mask* hard = std::get_if<Mask>(&mask_)) return masked_linear(x, weight, *hard, b, after);
     const Tensor* soft = std::get_if<Tensor>(&mask_);
-    return linear(x, mul(weight, soft ? Var(*soft) : learnable_mask()), b, after);
+    return linear(x, mul(weight, soft ? Var(*soft) : gate()), b, after);
   }
 
-  /// Which edges exist; of a soft mask those that are not 0.
+  /// Which edges exist; of a soft mask those that are not 0, of a learnable one those whose final gate is not.
   Mask mask() const {
     if (const Mask* hard = std::get_if<Mask>(&mask_)) return *hard;
-    if (const Tensor* soft = std::get_if<Tensor>(&mask_)) {
-      const Tensor factor = to(*soft, Device::cpu);
-      return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return factor(r, c) != 0; });
-    }
-    const Tensor a = to(std::get<Param>(mask_).value(), Device::cpu);
-    return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return a(r, c, 1) > a(r, c, 0); });
+    no_grad guard;
+    const Tensor* soft = std::get_if<Tensor>(&mask_);
+    const Tensor factor = to(soft ? *soft : final_gate().value(), Device::cpu);
+    return Mask::where(out_, in_, [&](std::int64_t r, std::int64_t c) { return factor(r, c) != 0; });
   }
   /// True if the mask is a parameter.
   bool learnable() const { return std::holds_alternative<Param>(mask_); }
@@ -96,9 +103,42 @@ class MaskedLinearLayer {
   }
   Param& alphas() { return const_cast<Param&>(std::as_const(*this).alphas()); }
 
+  /// The factors of the weights that a call of the layer multiplies with: gumbel_gate or hard_concrete_gate in
+  /// training, with a draw of this thread's generator, else the final gates. A trace always records the final ones.
+  /// Throws unless the mask is learnable.   [out, in]
+  Var gate() const {
+    if (!training || detail::tape_state.trace) return final_gate();
+    if (options_.gradient == MaskGradient::gumbel_softmax)
+      return gumbel_gate(alphas(), options_.temperature, default_rng().draw(), options_.hard_gate);
+    if (options_.gradient == MaskGradient::hard_concrete)
+      return hard_concrete_gate(alphas(), options_.temperature, default_rng().draw());
+    return final_gate();
+  }
+  /// The factors of the weights in evaluation: hard_concrete_final_gate, or [alpha_1 > alpha_0]. Throws unless the mask
+  /// is learnable.   [out, in]
+  Var final_gate() const {
+    if (options_.gradient == MaskGradient::hard_concrete) return hard_concrete_final_gate(alphas());
+    return straight_through_gate(options_.gradient == MaskGradient::none ? detach(alphas()) : alphas().var());
+  }
+  /// Sets the temperature of gates that are drawn, as one does who lowers it while training; it must be positive.
+  void set_temperature(float temperature) {
+    detail::check_temperature("set_temperature", temperature);
+    options_.temperature = temperature;
+  }
+  /// A learnable mask becomes the fixed one that it is in evaluation, and where gates are neither 0 nor 1 the weights
+  /// take them along: the layer computes the same as it did in evaluation. Nothing to do for any other mask.
+  void harden() {
+    if (!learnable()) return;
+    const Mask m = mask();
+    if (options_.gradient == MaskGradient::hard_concrete) weight.set_value(effective_weight());
+    mask_ = m;
+    options_.learnable_mask = false;
+    refresh_live();
+  }
+
   /// Sets which edges exist. Full storage remembers weights that go; in packed storage they go for good, and an edge
   /// that comes starts at 0 with zero moments. A learnable mask gets alphas (0.1, 0.9) where an edge exists, (0.9, 0.1)
-  /// elsewhere.
+  /// elsewhere; if hard concrete (0, 3) and (3, 0), of which the final gates are 1 and 0.
   void set_mask(const Mask& m) {
     check(m.shape() == Shape{out_, in_}, "set_mask: mask and layer differ in shape (", m.shape(), " and ",
           Shape{out_, in_}, ")");
@@ -182,11 +222,17 @@ class MaskedLinearLayer {
     if (packed()) return place_edges(weight, std::get<Mask>(mask_)).value();
     if (const Tensor* soft = std::get_if<Tensor>(&mask_)) return mul(weight, *soft).value();
     const Mask m = mask();
-    return place_edges(pick_edges(weight, m), m).value();
+    const bool soft_gate = learnable() && options_.gradient == MaskGradient::hard_concrete;
+    return place_edges(pick_edges(soft_gate ? mul(weight, final_gate()) : weight.var(), m), m).value();
   }
-  /// Full storage: W ← W ⊙ mask, so that what stands behind the mask is forgotten. Nothing to do when packed.
+  /// Full storage: W ← W ⊙ mask, so that what stands behind the mask is forgotten; learnable gates stay and are not
+  /// multiplied in. Nothing to do when packed.
   void apply_mask() {
-    if (!packed()) weight.set_value(effective_weight());
+    if (packed()) return;
+    if (!learnable()) return weight.set_value(effective_weight());
+    no_grad guard;
+    const Mask m = mask();
+    weight.set_value(place_edges(pick_edges(weight, m), m).value());
   }
   /// An edge exists iff |w| >= theta (in float32); the mask before is discarded, so full storage brings remembered
   /// weights back unless apply_mask ran. Packed storage can only lose edges. Throws on a weight that is NaN.
@@ -298,21 +344,12 @@ class MaskedLinearLayer {
   }
 
  private:
-  /// The 0/1 mask of the alphas as an op; its gradient passes straight through to alpha_1, and negated to alpha_0
-  /// (Bengio et al. 2013).
-  Var learnable_mask() const {
-    Tensor hard = to(mask().to_dense(), weight.device());
-    if (options_.gradient == MaskedLinearOptions::Gradient::none) return hard;
-    return record(
-        "straight_through", std::move(hard), {std::get<Param>(mask_)}, {},
-        [](const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
-          dx[0] = mul(reshape(dy, {dy.shape()[0], dy.shape()[1], 1}), to(Tensor::from({2}, {-1, 1}), dy.device()));
-        });
-  }
-  /// Alphas (0.1, 0.9) of an edge that exists, (0.9, 0.1) of one that does not.
-  static void set_alpha(Tensor& a, std::int64_t r, std::int64_t c, bool exists) {
-    a(r, c, 0) = exists ? 0.1f : 0.9f;
-    a(r, c, 1) = exists ? 0.9f : 0.1f;
+  /// Alphas of an edge that exists or not: see set_mask.
+  void set_alpha(Tensor& a, std::int64_t r, std::int64_t c, bool exists) const {
+    const bool stretched = options_.gradient == MaskGradient::hard_concrete;
+    const float low = stretched ? 0.0f : 0.1f, high = stretched ? 3.0f : 0.9f;
+    a(r, c, 0) = exists ? low : high;
+    a(r, c, 1) = exists ? high : low;
   }
   /// Calls f(alphas) with them on the CPU, to change.
   template <class F>
@@ -422,6 +459,13 @@ M unpack(M model) {
     });
   });
   return model;
+}
+/// harden() of every masked layer that can: learnable masks become the fixed ones that they are in evaluation.
+template <class M>
+void harden(M& model) {
+  each_masked(model, [](auto& layer) {
+    if constexpr (requires { layer.harden(); }) layer.harden();
+  });
 }
 /// apply_mask() of every masked layer.
 template <class M>

@@ -1,10 +1,12 @@
-// Budget: how much to prune. percentage(q), absolute(n), bucket(s).
+// Budget: how much to prune. percentage(q), absolute(n), bucket(s), or what stays: remaining(n), density(d).
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -12,9 +14,9 @@
 
 namespace deepstruct {
 
-/// How much a pruning step takes away; made by percentage, absolute and bucket.
+/// How much a pruning step takes away; made by percentage, absolute and bucket, or by what stays: remaining, density.
 struct Budget {
-  enum class Kind { percentage, absolute, bucket };
+  enum class Kind { percentage, absolute, bucket, remaining, density };
   Kind kind;
   double value;
 };
@@ -33,6 +35,18 @@ inline Budget absolute(std::int64_t n) {
 inline Budget bucket(double s) {
   check(s >= 0, "bucket: the sum must not be negative (", s, ")");
   return {Budget::Kind::bucket, s};
+}
+/// Exactly n weights stay, of equally salient ones the last; an Error where that cannot be.
+inline Budget remaining(std::int64_t n) {
+  check(n >= 0, "remaining: the number of weights must not be negative (", n, ")");
+  return {Budget::Kind::remaining, static_cast<double>(n)};
+}
+/// Exactly the share d, 0 to 1, of all places for weights stays, rounded half to even to a number of weights: d·in·out
+/// of a linear layer, whether they exist now or not. A mask that is the structure of a network has no places but its
+/// edges.
+inline Budget density(double d) {
+  check(d >= 0 && d <= 1, "density: need 0 to 1 (", d, ")");
+  return {Budget::Kind::density, d};
 }
 
 namespace detail {
@@ -65,7 +79,7 @@ inline float threshold(Parts saliency, const Budget& budget) {
     }
     case Budget::Kind::absolute:
       return nth_smallest(saliency, std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18)))).value;
-    case Budget::Kind::bucket:
+    default:
       break;
   }
   Selected at;
@@ -83,6 +97,40 @@ inline std::int64_t exact_count(Parts saliency, const Budget& budget) {
   Selected at;
   if (!find_bucket(saliency, budget.value, at)) return n;
   return at.below + static_cast<std::int64_t>((budget.value - at.sum_below) / double{at.value});
+}
+
+/// A budget of what stays, of n weights in so many places, as the number that goes; others are as they were. Throws if
+/// there are not so many.
+inline Budget going(const Budget& budget, std::int64_t n, std::int64_t places, std::string_view op) {
+  if (budget.kind != Budget::Kind::remaining && budget.kind != Budget::Kind::density) return budget;
+  const double left = budget.kind == Budget::Kind::remaining
+                          ? budget.value
+                          : std::nearbyint(budget.value * static_cast<double>(places));
+  check(left <= static_cast<double>(n), op, ": there are fewer weights than shall stay (", left, " of ", n, ")");
+  return {Budget::Kind::absolute, static_cast<double>(n) - left};
+}
+inline bool says_what_stays(const Budget& budget) {
+  return budget.kind == Budget::Kind::remaining || budget.kind == Budget::Kind::density;
+}
+
+/// n in whole numbers, in proportion to shares that are not negative: what is over after rounding down goes to the
+/// greatest remainders, of equal ones to the first.
+inline std::vector<std::int64_t> share_out(std::int64_t n, std::span<const double> shares) {
+  double sum = 0;
+  for (const double s : shares) sum += s;
+  std::vector<std::int64_t> parts(shares.size(), 0);
+  if (!(sum > 0)) return parts;
+  std::vector<std::pair<double, std::size_t>> rest;
+  for (std::size_t k = 0; k < shares.size(); ++k) {
+    const double exact = shares[k] / sum * static_cast<double>(n);
+    parts[k] = static_cast<std::int64_t>(exact);
+    if (shares[k] > 0) rest.emplace_back(exact - static_cast<double>(parts[k]), k);
+  }
+  std::int64_t left = n;
+  for (const std::int64_t p : parts) left -= p;
+  std::stable_sort(rest.begin(), rest.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (std::size_t k = 0; left > 0; k = (k + 1) % rest.size(), --left) ++parts[rest[k].second];
+  return parts;
 }
 
 }  // namespace detail

@@ -30,6 +30,7 @@ class PruneHistory {
   struct Step {
     std::string label;
     std::vector<std::vector<std::uint8_t>> changes;
+    std::int64_t time = -1;  ///< round or training step, −1 where nobody told
     friend bool operator==(const Step&, const Step&) = default;
   };
 
@@ -52,12 +53,13 @@ class PruneHistory {
   }
 
   /// The masks of the model as they are now become the next step; the first call, before anything is pruned, makes step
-  /// 0. O(weights of the masks). Throws, and records nothing, if the model has no masked layer or others than before.
+  /// 0. The label says what was done, the time when: a round or a training step. O(weights of the masks). Throws, and
+  /// records nothing, if the model has no masked layer or others than before.
   template <class M>
-  void record(const M& model, std::string label = {}) {
+  void record(const M& model, std::string label = {}, std::int64_t time = -1) {
     std::vector<std::pair<std::string, Mask>> now;
     each_masked(model, [&](const std::string& name, const auto& layer) { now.emplace_back(name, layer.mask()); });
-    add(now, std::move(label));
+    add(now, std::move(label), time);
   }
 
   /// Number of recorded steps.
@@ -70,6 +72,24 @@ class PruneHistory {
   const std::vector<Step>& steps() const { return steps_; }
   /// What step k was called. Throws on an unknown step, as all that ask for one.
   const std::string& label(std::int64_t k) const { return steps_[at("label", k)].label; }
+  /// The round or training step at which step k was recorded, −1 if nobody told.
+  std::int64_t time(std::int64_t k) const { return steps_[at("time", k)].time; }
+  /// The steps at which edge (row, col) of a masked layer, by its place in layers(), went or came, ascending: an edge
+  /// of a network that is only pruned went at the first and only one, for the reason that its label gives. Step 0 is
+  /// among them if that is where the edge differs from layers()[layer].full. O(changes of the layer).
+  std::vector<std::int64_t> changes_of(std::int64_t layer, std::int64_t row, std::int64_t col) const {
+    check(layer >= 0 && layer < static_cast<std::int64_t>(layers_.size()), "changes_of: no such layer (", layer, " of ",
+          layers_.size(), ")");
+    const auto l = static_cast<std::size_t>(layer);
+    check(row >= 0 && row < layers_[l].rows && col >= 0 && col < layers_[l].cols, "changes_of: no such place (", row,
+          ", ", col, " of [", layers_[l].rows, ", ", layers_[l].cols, "])");
+    std::vector<std::int64_t> at;
+    for (std::size_t k = 0; k < steps_.size(); ++k)
+      detail::each_position(steps_[k].changes[l], entries_of(l), [&](std::int64_t p) {
+        if (p == row * layers_[l].cols + col) at.push_back(static_cast<std::int64_t>(k));
+      });
+    return at;
+  }
   /// Number of edges of every masked layer after step k.
   std::vector<std::int64_t> edges(std::int64_t k) const {
     at("edges", k);
@@ -121,13 +141,16 @@ class PruneHistory {
   }
 
   /// A table of sparsities, 1 − edges / entries in per cent: a line per step, a column per masked layer and one for
-  /// all.
+  /// all; and one for times where there are any.
   void write(std::ostream& out) const {
     std::vector<std::vector<std::string>> table{{"step", "label"}};
+    const bool timed = std::any_of(steps_.begin(), steps_.end(), [](const Step& s) { return s.time >= 0; });
+    if (timed) table[0].push_back("time");
     for (const Layer& l : layers_) table[0].push_back(l.name.empty() ? "(model)" : l.name);
     table[0].push_back("all");
     for (std::size_t k = 0; k < steps_.size(); ++k) {
       table.push_back({std::to_string(k), steps_[k].label});
+      if (timed) table.back().push_back(steps_[k].time < 0 ? "" : std::to_string(steps_[k].time));
       double all_edges = 0, all_entries = 0;
       for (std::size_t l = 0; l < layers_.size(); ++l) {
         const double edges = static_cast<double>(edges_[l][k]), entries = static_cast<double>(entries_of(l));
@@ -177,7 +200,7 @@ class PruneHistory {
             " [", layers_[l].rows, ", ", layers_[l].cols, "])");
     }
   }
-  void add(const Named& now, std::string label) {
+  void add(const Named& now, std::string label, std::int64_t time) {
     check(!now.empty(), "record: the model has no masked layers (0)");
     std::vector<Layer> layers = layers_;
     if (empty() && layers.empty()) {
@@ -187,7 +210,7 @@ class PruneHistory {
     } else {
       check_structure("record", now);
     }
-    Step step{std::move(label), {}};
+    Step step{std::move(label), {}, time};
     std::vector<Mask> next;
     for (std::size_t l = 0; l < now.size(); ++l) {
       const Mask& m = now[l].second;

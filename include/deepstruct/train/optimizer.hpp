@@ -29,7 +29,7 @@ void step_parameters(M& model, const char* op, F&& update) {
         if constexpr (has_cuda)
           if (now.device() != Device::cpu) {
             no_grad guard;
-            const Var edges = place_edges(Tensor::ones({live->nnz()}, now.device()), *live);
+            const Var edges = reshape(place_edges(Tensor::ones({live->nnz()}, now.device()), *live), now.shape());
             now = where(detail::above(edges, 0), now, was).value();
             return;
           }

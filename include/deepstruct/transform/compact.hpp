@@ -111,21 +111,46 @@ std::vector<Step> steps_of(const M& model, const Tensor& example) {
   return trace_function([&](const Var& x) { return model(x); }, Var(example));
 }
 
+/// A copy of a model whose trace shows its units, and that trace, in evaluation.
+template <class M>
+struct TracedModel {
+  M model;
+  CompactParts parts;
+  std::vector<Step> steps;
+  std::unordered_map<const Node*, ParamOwner> owners;
+
+  TracedModel(const M& of, const Tensor& example)
+      : model(readable(of)), parts(model), steps(steps_of(model, example)), owners(owners_of(parts)) {}
+  TracedModel(const TracedModel&) = delete;
+
+  static M readable(M model) {
+    set_training(model, false);
+    each<MaskedDeepDAN>(model, [](MaskedDeepDAN& dan) {
+      if (!dan.options().use_layer_norm) dan.pack();  // one op, whose vertices can be read one by one
+    });
+    return model;
+  }
+  /// Names of weights, and the places along their extent 1 that count as missing.
+  using Gone = std::map<std::string, std::vector<std::int32_t>>;
+  UnitFlow flow(bool zeros_are_edges, const Gone& gone = {}) const {
+    std::vector<std::shared_ptr<const DagWiring>> wirings;
+    for (const auto& d : parts.dans) wirings.push_back(d.model->wiring());
+    UnitFlow::Gone nodes;
+    for (const auto& p : parts.params)
+      if (const auto found = gone.find(p.name); found != gone.end())
+        nodes.emplace(p.param->var().node().get(), found->second);
+    return UnitFlow(steps, owners, std::move(wirings), zeros_are_edges, std::move(nodes));
+  }
+};
+
 /// Cuts a model down once, and the maps of its units; returns the trace of before.
 template <class M>
 std::vector<Step> compact_pass(M& model, const Tensor& example, const CompactOptions& options,
+                               const typename TracedModel<M>::Gone& gone,
                                std::map<std::string, std::vector<std::int32_t>>& units) {
-  M traced = model;
-  set_training(traced, false);
-  each<MaskedDeepDAN>(traced, [](MaskedDeepDAN& dan) {
-    if (!dan.options().use_layer_norm) dan.pack();  // one op, whose vertices can be read one by one
-  });
-  const CompactParts before(traced), parts(model);
-  std::vector<Step> steps = steps_of(traced, example);
-  const auto owners = owners_of(before);
-  std::vector<std::shared_ptr<const DagWiring>> wirings;
-  for (const auto& d : before.dans) wirings.push_back(d.model->wiring());
-  const UnitFlow flow(steps, owners, std::move(wirings), options.zeros_are_edges);
+  TracedModel<M> traced(model, example);
+  const CompactParts &before = traced.parts, parts(model);
+  const UnitFlow flow = traced.flow(options.zeros_are_edges, gone);
   fold_constants(flow, before, parts);
   std::map<std::string, std::vector<std::int32_t>> places;  // the first extent of a module that counts units says which
   cut(flow, before, parts, [&](const std::string& name, std::span<const std::int32_t> kept, std::int64_t n) {
@@ -140,7 +165,41 @@ std::vector<Step> compact_pass(M& model, const Tensor& example, const CompactOpt
     for (std::int32_t& u : known->second)
       if (u >= 0) u = place[u];
   }
-  return steps;
+  return std::move(traced.steps);
+}
+
+/// compact, where the edges from some inputs of weights count as missing.
+template <class M>
+Compacted<M> compact_without(const M& model, const Shape& example_shape, const CompactOptions& options,
+                             const typename TracedModel<M>::Gone& gone) {
+  check(example_shape.rank() >= 1 && example_shape.size() > 0, "compact: the example needs samples and extents (",
+        example_shape, ")");
+  if (const Device device = device_of(model); device != Device::cpu) {
+    M host = model;
+    Compacted<M> result = compact_without(to(host, Device::cpu), example_shape, options, gone);
+    to(result.model, device);
+    return result;
+  }
+  no_grad guard;
+  const Tensor example = Tensor::ones(with_extent(example_shape, 0, 2));
+  Compacted<M> result{model, {}, {}};
+  const auto grouped = [&] { return CompactParts(result.model).grouped; };
+  std::int64_t groups = grouped();
+  const std::vector<Step> before = compact_pass(result.model, example, options, gone, result.units);
+  // The outputs of a convolution in groups, of which one is left, need not go together any more.
+  while (grouped() < groups) {
+    groups = grouped();
+    compact_pass(result.model, example, options, {}, result.units);
+  }
+  M evaluated = result.model;
+  set_training(evaluated, false);
+  const std::vector<Step> after = steps_of(evaluated, example);
+  check(after.back().value.shape() == before.back().value.shape(), "compact: the smaller model gives another shape (",
+        after.back().value.shape(), " and ", before.back().value.shape(), ")");
+  result.report = report_of(ModelSize(model), ModelSize(result.model), result.units);
+  result.report.multiply_adds_before = multiply_adds(before);
+  result.report.multiply_adds = multiply_adds(after);
+  return result;
 }
 
 }  // namespace detail
@@ -161,34 +220,7 @@ std::vector<Step> compact_pass(M& model, const Tensor& example, const CompactOpt
 /// input, or if the model does not run in its smaller form: then it has extents in its code.
 template <class M>
 Compacted<M> compact(const M& model, const Shape& example_shape, const CompactOptions& options = {}) {
-  check(example_shape.rank() >= 1 && example_shape.size() > 0, "compact: the example needs samples and extents (",
-        example_shape, ")");
-  if (const Device device = device_of(model); device != Device::cpu) {
-    M host = model;
-    Compacted<M> result = compact(to(host, Device::cpu), example_shape, options);
-    to(result.model, device);
-    return result;
-  }
-  no_grad guard;
-  const Tensor example = Tensor::ones(with_extent(example_shape, 0, 2));
-  Compacted<M> result{model, {}, {}};
-  const auto grouped = [&] { return detail::CompactParts(result.model).grouped; };
-  std::int64_t groups = grouped();
-  const std::vector<Step> before = detail::compact_pass(result.model, example, options, result.units);
-  // The outputs of a convolution in groups, of which one is left, need not go together any more.
-  while (grouped() < groups) {
-    groups = grouped();
-    detail::compact_pass(result.model, example, options, result.units);
-  }
-  M evaluated = result.model;
-  set_training(evaluated, false);
-  const std::vector<Step> after = detail::steps_of(evaluated, example);
-  check(after.back().value.shape() == before.back().value.shape(), "compact: the smaller model gives another shape (",
-        after.back().value.shape(), " and ", before.back().value.shape(), ")");
-  result.report = detail::report_of(detail::ModelSize(model), detail::ModelSize(result.model), result.units);
-  result.report.multiply_adds_before = detail::multiply_adds(before);
-  result.report.multiply_adds = detail::multiply_adds(after);
-  return result;
+  return detail::compact_without(model, example_shape, options, {});
 }
 
 }  // namespace deepstruct

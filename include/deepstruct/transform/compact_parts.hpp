@@ -188,8 +188,8 @@ void cut(const UnitFlow& flow, const CompactParts& traced, const CompactParts& p
   }
 }
 
-/// Multiply-adds of one sample in a trace of two: one per edge and place.
-inline std::int64_t multiply_adds(const std::vector<Step>& steps) {
+/// Multiply-adds of a step of a trace, over all samples: one per edge and place.
+inline std::int64_t multiply_adds(const std::vector<Step>& steps, const Step& s) {
   const auto at = [&](int k) -> const Step& { return steps[static_cast<std::size_t>(k)]; };
   // Of a weight as it is used: that its full form holds zeros costs nothing that has to be paid.
   const auto edges = [&](const Step& weight) {
@@ -200,21 +200,24 @@ inline std::int64_t multiply_adds(const std::vector<Step>& steps) {
         if (const Mask* mask = std::get_if<Mask>(&a.value)) return mask->nnz();
     return w->value.size();
   };
-  std::int64_t sum = 0;
-  for (const Step& s : steps) {
-    const Shape& y = s.value.shape();
-    if (s.op == "matmul") {
-      const Step &a = at(s.inputs[0]), &b = at(s.inputs[1]);
-      const bool matrices = s.attributes.size() == 2 && b.value.shape().rank() == 2;
-      sum += matrices ? y[0] * edges(b) : y.size() * a.value.shape()[a.value.shape().rank() - 1];
-    } else if (s.op == "sparse_linear" || s.op == "layered_dag") {
-      const Step& w = at(s.inputs[1]);
-      if (w.op == "leaf" && !w.value.wants_grad()) continue;  // picks vertices
-      sum += y[0] * at(s.inputs[1]).value.size();
-    } else if (s.op == "conv2d" || s.op == "sparse_conv2d") {
-      sum += y[0] * y[2] * y[3] * edges(at(s.inputs[1]));
-    }
+  const Shape& y = s.value.shape();
+  if (s.op == "matmul") {
+    const Step &a = at(s.inputs[0]), &b = at(s.inputs[1]);
+    const bool matrices = s.attributes.size() == 2 && b.value.shape().rank() == 2;
+    return matrices ? y[0] * edges(b) : y.size() * a.value.shape()[a.value.shape().rank() - 1];
   }
+  if (s.op == "sparse_linear" || s.op == "layered_dag") {
+    const Step& w = at(s.inputs[1]);
+    if (w.op == "leaf" && !w.value.wants_grad()) return 0;  // picks vertices
+    return y[0] * w.value.size();
+  }
+  if (s.op == "conv2d" || s.op == "sparse_conv2d") return y[0] * y[2] * y[3] * edges(at(s.inputs[1]));
+  return 0;
+}
+/// Multiply-adds of one sample in a trace of two.
+inline std::int64_t multiply_adds(const std::vector<Step>& steps) {
+  std::int64_t sum = 0;
+  for (const Step& s : steps) sum += multiply_adds(steps, s);
   return sum / 2;
 }
 

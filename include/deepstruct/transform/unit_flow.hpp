@@ -33,12 +33,16 @@ class UnitFlow {
     std::vector<double> shift;
   };
 
+  /// Inputs of linear maps: of a weight, by its node, those whose edges count as missing.
+  using Gone = std::unordered_map<const Node*, std::vector<std::int32_t>>;
+
   UnitFlow(const std::vector<Step>& steps, const std::unordered_map<const Node*, ParamOwner>& owners,
-           std::vector<std::shared_ptr<const DagWiring>> wirings, bool zeros_are_edges)
+           std::vector<std::shared_ptr<const DagWiring>> wirings, bool zeros_are_edges, Gone gone = {})
       : steps_(steps),
         owners_(owners),
         wirings_(std::move(wirings)),
         zeros_are_edges_(zeros_are_edges),
+        gone_(std::move(gone)),
         values_(steps.size()),
         readers_(steps.size()),
         dags_(wirings_.size()) {
@@ -51,20 +55,28 @@ class UnitFlow {
     opaque(0);
     for (std::size_t k = 1; k < steps.size(); ++k) {
       for (const int i : steps[k].inputs) values_[k].varies |= values_[static_cast<std::size_t>(i)].varies;
+      reading_ = steps[k].op;
       if (values_[k].varies) read(k);
     }
     check(values_.back().varies, "compact: the result does not depend on the input (", steps.back().op, ")");
+    reading_ = "output";
     freeze(values_.back());
-    for (const auto& [param, uses] : uses_)  // it is also read in a way that is not known here
+    reading_ = "a parameter that is read in another way too";
+    for (const auto& [param, uses] : uses_)
       if (reads_[param] > known_reads_[param])
         for (const auto& units : uses)
-          if (units) frozen_.insert(frozen_.end(), units->begin(), units->end());
+          if (units) freeze(*units);
     label_ = components(count_, ties_).label;
     keep_.assign(static_cast<std::size_t>(count_), 0);
-    for (const std::int32_t u : frozen_) keep_[label_[u]] = 1;
+    why_.resize(static_cast<std::size_t>(count_));
+    for (std::size_t k = 0; k < frozen_.size(); ++k) {
+      fix(frozen_[k], frozen_by_[k]);
+      keep_[label_[frozen_[k]]] = 1;
+    }
     while (mark()) {
     }
     fold();
+    number_groups();
   }
 
   /// The places along extent `dim` of a parameter that stay; nothing if its units are not known.
@@ -87,7 +99,31 @@ class UnitFlow {
   }
   const Dag& dag(std::size_t number) const { return dags_[number]; }
 
+  /// Units that have to go or stay together are a group. Vertices of networks on graphs that nothing else counts are
+  /// one each.
+  std::int64_t group_count() const { return static_cast<std::int64_t>(needed_.size()); }
+  /// The groups of the places along extent `dim` of a parameter; nothing if its units are not known.
+  std::optional<std::vector<std::int32_t>> groups(const Var& param, int dim) const {
+    if (!counts(param.node().get(), dim)) return {};
+    std::vector<std::int32_t> all = *uses_.at(param.node().get())[static_cast<std::size_t>(dim)];
+    for (std::int32_t& u : all) u = label_[u];
+    return all;
+  }
+  /// The groups of the vertices of a network on a graph; empty if the trace does not know it.
+  const std::vector<std::int32_t>& vertex_groups(std::size_t number) const { return vertex_groups_[number]; }
+  /// The op for which a group has to stay, whatever it says; empty if it may go.
+  std::string_view fixed_by(std::int64_t group) const {
+    return group < static_cast<std::int64_t>(why_.size()) ? why_[group] : std::string_view();
+  }
+  /// Is the group on a way from inputs to outputs, or fixed?
+  bool needed(std::int64_t group) const { return needed_[group] != 0; }
+  /// How many outputs no input reaches.
+  std::int64_t constant_outputs() const {
+    return std::count(values_.back().constant.begin(), values_.back().constant.end(), 1);
+  }
+
  private:
+  friend class UnitPaths;
   using Places = std::vector<std::int32_t>;
   enum class Kind { same, all, joined, moved, linear, dag };
   /// A value, and how it needs its inputs.
@@ -109,6 +145,7 @@ class UnitFlow {
     const Tensor* factor = nullptr;  // a soft mask
     std::int64_t window = 1;         // places of a kernel
     std::int64_t depth = 0, groups = 1;
+    std::vector<char> gone = {};   // empty, or whether a place of x has no edges
     std::vector<float> fold = {};  // constants that a bias can take, else NaN   [units of x]
     const Node* target = nullptr;  // that bias, or the weight of a batch norm behind
   };
@@ -143,7 +180,11 @@ class UnitFlow {
   void tie(std::int32_t a, std::int32_t b) {
     if (a != b) ties_.push_back({a, b});
   }
-  void freeze(const Value& v) { frozen_.insert(frozen_.end(), v.unit.begin(), v.unit.end()); }
+  void freeze(std::span<const std::int32_t> units) {
+    frozen_.insert(frozen_.end(), units.begin(), units.end());
+    frozen_by_.resize(frozen_.size(), reading_);
+  }
+  void freeze(const Value& v) { freeze(v.unit); }
   void fresh(Value& v, std::int64_t n, bool constant = false) {
     for (std::int64_t i = 0; i < n; ++i) v.unit.push_back(count_++);
     v.constant.assign(static_cast<std::size_t>(n), constant);
@@ -186,7 +227,8 @@ class UnitFlow {
       return w(row, col / site.window, col % site.window / kernel, col % kernel);
     };
     const auto edge = [&](std::int64_t col, float value) {
-      if (zeros_are_edges_ || value != 0) f(first + col / site.window, value);
+      const std::int64_t place = first + col / site.window;
+      if ((zeros_are_edges_ || value != 0) && (site.gone.empty() || !site.gone[place])) f(place, value);
     };
     if (site.mask && !site.mask->is_full()) {
       const auto start = site.mask->row_start(), col = site.mask->col();
@@ -242,11 +284,18 @@ class UnitFlow {
   /// Does an input or output vertex stay because others count it?
   bool forced(const DagSite& d, std::size_t v) const { return d.tied[v] >= 0 && stays(d.tied[v]); }
   void fold();
+  /// A reason why a unit stays; a mean alone tells less than what it is part of.
+  void fix(std::int32_t unit, std::string_view op) {
+    std::string_view& why = why_[label_[unit]];
+    if (why.empty() || why == "sum_to") why = op;
+  }
+  void number_groups();
 
   const std::vector<Step>& steps_;
   const std::unordered_map<const Node*, ParamOwner>& owners_;
   std::vector<std::shared_ptr<const DagWiring>> wirings_;
   bool zeros_are_edges_;
+  Gone gone_;
   std::vector<Value> values_;
   std::vector<std::vector<std::size_t>> readers_;
   std::vector<Linear> linears_;
@@ -254,7 +303,11 @@ class UnitFlow {
   std::int32_t count_ = 0;
   std::vector<Edge> ties_;
   Places frozen_, label_;
-  std::vector<char> keep_;
+  std::string_view reading_ = "input";       // what freezes units now
+  std::vector<std::string_view> frozen_by_;  // of every frozen unit
+  std::vector<std::string_view> why_;        // by label, empty: not frozen
+  std::vector<char> keep_, needed_;          // by label; by group
+  std::vector<Places> vertex_groups_;
   std::unordered_map<const Node*, std::array<std::optional<Places>, Shape::max_rank>> uses_;
   std::unordered_map<const Node*, int> reads_, known_reads_;
   std::unordered_map<const Node*, std::vector<double>> shifts_;

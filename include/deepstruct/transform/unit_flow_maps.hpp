@@ -25,6 +25,10 @@ inline void UnitFlow::map_of(std::size_t k, Linear site, const Node* weight) {
   Value& y = values_[k];
   site.step = k;
   site.target = take_constants(k, weight);
+  if (const auto found = gone_.find(weight); found != gone_.end()) {
+    site.gone.assign(x.unit.size(), 0);
+    for (const std::int32_t place : found->second) site.gone.at(static_cast<std::size_t>(place)) = 1;
+  }
   ++known_reads_[weight];
   y.axis = 1;
   y.kind = Kind::linear;
@@ -41,7 +45,7 @@ inline void UnitFlow::map_of(std::size_t k, Linear site, const Node* weight) {
     if (const auto value = x.constant[c] ? uniform(input(k), static_cast<std::int64_t>(c)) : std::nullopt)
       if (!padded || *value == 0) site.fold[c] = *value;
   if (std::find(x.constant.begin(), x.constant.end(), 1) == x.constant.end() && site.depth > 0 &&
-      (!site.mask || site.mask->is_full()) && !site.factor && zeros_are_edges_) {
+      (!site.mask || site.mask->is_full()) && !site.factor && site.gone.empty() && zeros_are_edges_) {
     y.constant.assign(y.unit.size(), 0);
   } else {
     for (std::size_t r = 0; r < y.unit.size(); ++r)
@@ -232,6 +236,24 @@ inline void UnitFlow::fold() {
       for (std::int32_t e = start[r]; e < start[r + 1]; ++e)
         if (d.constant[col[e]] && !out.stays[col[e]]) out.shift[r] += double{value(e)} * d.value[col[e]];
   }
+}
+
+/// Labels are groups; behind them the vertices without one. Statistics that are needed fix what they count.
+inline void UnitFlow::number_groups() {
+  for (std::size_t k = 1; k < steps_.size(); ++k) {
+    const Value& y = values_[k];
+    if (!y.varies || y.kind != Kind::all || std::find(y.needed.begin(), y.needed.end(), 1) == y.needed.end()) continue;
+    for (const int i : steps_[k].inputs)
+      for (const std::int32_t u : values_[static_cast<std::size_t>(i)].unit) fix(u, steps_[k].op);
+  }
+  needed_ = keep_;
+  vertex_groups_.resize(wirings_.size());
+  for (const DagSite& d : dag_sites_)
+    for (std::size_t v = 0; v < d.tied.size(); ++v) {
+      const bool alone = d.tied[v] < 0;
+      vertex_groups_[d.number].push_back(alone ? static_cast<std::int32_t>(needed_.size()) : label_[d.tied[v]]);
+      if (alone) needed_.push_back(d.needed[v]);
+    }
 }
 
 }  // namespace deepstruct::detail

@@ -127,7 +127,10 @@ inline void UnitFlow::cat_of(std::size_t k) {
   for (const int at : steps_[k].inputs) {
     const auto i = static_cast<std::size_t>(at);
     if (!values_[i].varies) {
-      for (std::int64_t p = 0; p < shape(i)[dim]; ++p) frozen_.push_back(count_), y.unit.push_back(count_++);
+      for (std::int64_t p = 0; p < shape(i)[dim]; ++p) {
+        freeze(std::span(&count_, 1));
+        y.unit.push_back(count_++);
+      }
       y.constant.insert(y.constant.end(), static_cast<std::size_t>(shape(i)[dim]), 1);
       continue;
     }
