@@ -1,4 +1,6 @@
 // Learnable masks: what the gates compute, how they learn, when they are drawn, and the fixed mask they become.
+#include <cstdlib>
+
 #include <deepstruct/autograd/gradcheck.hpp>
 #include <deepstruct/nn/inference.hpp>
 #include <deepstruct/nn/layers.hpp>
@@ -358,6 +360,7 @@ TEST_CASE("a training step with drawn gates asks the system for no memory") {
     for (int k = 0; k < 3; ++k) step();
     const std::size_t before = BufferPool::instance().system_calls();
     for (int k = 0; k < 3; ++k) step();
-    REQUIRE(BufferPool::instance().system_calls() == before);
+    if (std::getenv("DEEPSTRUCT_POOL") == nullptr)  // memory checkers switch the cache off
+      REQUIRE(BufferPool::instance().system_calls() == before);
   }
 }
