@@ -1,9 +1,7 @@
 // Pruning by magnitude: over the whole network against layer by layer, and in rounds.
 #pragma once
 
-#include "lab.hpp"
-
-#include <deepstruct/prune/iterative.hpp>
+#include "in_rounds.hpp"
 
 namespace reproduce {
 
@@ -46,27 +44,14 @@ inline void magnitude(Lab& lab) {
 
 /// Han et al. 2015: prune and retrain in rounds down to 8.3 % of the weights, error 1.6 %.
 inline void han(Lab& lab) {
-  const std::string result = "iterative magnitude, 8.3 % kept";
-  std::vector<double> errors;
-  for (int seed = 1; seed <= lab.seeds; ++seed) {
-    ds::Rng rng(static_cast<std::uint64_t>(seed));
-    ds::MaskedDeepFFN model = lab.network(rng);
-    lab.fit(model, {.epochs = lab.epochs(30, 3)}, rng);
-    lab.measured(result, "dense", seed, ds::get_network_weight_count(model), lab.error(model));
-    const int rounds = lab.brief ? 2 : 6;
-    ds::prune_iteratively(model, ds::Magnitude(), ds::IterativeSchedule{.final = 1 - 0.083, .rounds = rounds},
-                          [&](auto& m, const ds::PruneRound& round) {
-                            const bool last = round.round == round.rounds;
-                            lab.fit(m, {.epochs = lab.epochs(last ? 40 : 15, 2)}, rng);
-                            lab.measured(result, "round " + std::to_string(round.round), seed, round.weights,
-                                         lab.error(m));
-                          });
-    errors.push_back(lab.error(model));
-  }
-  const Spread e(errors);
-  const double most = lab.brief ? 25 : 1.7;
-  lab.claim({"iterative magnitude, 8.3 % kept", "1.6 % error", "<= " + examples::fixed(most, 1) + " % error",
-             e.str() + " %", e.mean <= most});
+  in_rounds(lab,
+            {.result = "iterative magnitude, 8.3 % kept",
+             .published = "1.6 % error",
+             .kept = 0.083,
+             .rounds = 6,
+             .epochs = 15,
+             .most_error = 1.7},
+            ds::Magnitude());
 }
 
 }  // namespace reproduce

@@ -52,11 +52,7 @@ void put_saliencies(const char* op, M& model, std::vector<Tensor> saliencies) {
     check(k < saliencies.size() && saliencies[k].shape() == layer.weight.shape(), op,
           ": saliency and weight differ in shape (layer ", name, ": ",
           k < saliencies.size() ? saliencies[k].shape() : Shape{0}, " and ", layer.weight.shape(), ")");
-    no_grad guard;
-    const Mask mask = layer.mask();
-    const Tensor edges =
-        to(layer.packed() ? saliencies[k] : pick_edges(Tensor(saliencies[k]).with_shape(mask.shape()), mask).value(),
-           Device::cpu);
+    const Tensor edges = edges_of(layer, saliencies[k]);
     edges.for_each([&](std::int64_t e, float s) {
       check(std::isfinite(s), op, ": a saliency is not finite (", s, " at edge ", e, " of layer ", name, ")");
     });
