@@ -12,7 +12,7 @@ for key in ("dense_accuracy", "pruned_accuracy", "sparsity", "weights_full", "we
     assert key in r, key
 assert r["dense_accuracy"] > 0.9 and r["pruned_accuracy"] > 0.8, r
 assert abs(r["sparsity"] - 0.95) < 1e-3 and r["bytes_packed"] <= 0.12 * r["bytes_full"], r
-for name in ("log.csv", "checkpoint.safetensors", "accuracy_against_sparsity.svg", "connections_per_pixel.svg", "before_and_after.svg"):
+for name in ("log.csv", "report.md", "report.csv", "sensitivity.svg", "checkpoint.safetensors", "accuracy_against_sparsity.svg", "connections_per_pixel.svg", "before_and_after.svg"):
     assert os.path.getsize(f"{sys.argv[1]}/{name}") > 0, name
 PY
 

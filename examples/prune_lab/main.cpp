@@ -8,6 +8,7 @@
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
 #include "common/progress.hpp"
+#include "common/report_card.hpp"
 #include "common/svg/line_chart.hpp"
 
 #include <deepstruct/io.hpp>
@@ -49,7 +50,7 @@ struct Run {
 
 /// What of a run the log holds.
 struct Outcome {
-  double accuracy = 0, dense = 0;
+  double accuracy = 0, dense = 0;  ///< dense: of the same seed, data order and number of epochs, nothing pruned
 };
 
 struct Stopped {};
@@ -68,75 +69,85 @@ class Laboratory {
       material_.data.push_back(train_.slice(k, std::min({k + 250, s_.samples, train_.size()})));
   }
 
-  /// Trains and prunes one network.
-  Outcome operator()(const Run& run) {
+  /// Trains and prunes one network; its card compares it with the dense one that was trained as long.
+  ds::ReportCard operator()(const Run& run) {
     const auto found = std::find_if(lab::pruners().begin(), lab::pruners().end(),
                                     [&](const auto& p) { return p.first == run.criterion; });
-    const auto prune = [&](Model& m, std::int64_t left, ds::Rng& rng) {
-      found->second(m, left, material_, rng);
+    // Criteria draw from a generator of their own: all runs of a seed see the data in the same order.
+    ds::Rng draws(static_cast<std::uint64_t>(run.seed) + 1000);
+    const auto prune = [&](Model& m, std::int64_t left) {
+      found->second(m, left, material_, draws);
       ds::forget_pruned(m);
     };
-    ds::Rng rng(static_cast<std::uint64_t>(run.seed));
-    Model model(train_.x_shape().rows(), 10, s_.hidden, {}, rng);
-    const std::int64_t all = ds::get_network_weight_count(model);
+    Trained net = dense(run.seed, {});
+    const std::int64_t all = ds::get_network_weight_count(net.model);
     const auto left_at = [&](double sparsity) { return all - std::llround(sparsity * static_cast<double>(all)); };
     const double goal = run.sparsity / 100;
     const std::string label = run.key();
-    Outcome outcome;
-    if (run.schedule == "init") {  // before training
-      prune(model, left_at(goal), rng);
-      learn(model, s_.epochs + s_.retrain, rng, label);
+    std::vector<int> epochs{s_.epochs + s_.retrain};  // of every phase of training
+    if (run.schedule == "init") {                     // before training
+      prune(net.model, left_at(goal));
+      learn(net, epochs[0], label);
     } else if (run.schedule == "cubic") {  // while training (Zhu & Gupta 2017)
-      const std::int64_t steps = (s_.epochs + s_.retrain) * ((train_.size() + s_.batch - 1) / s_.batch);
+      const std::int64_t steps = epochs[0] * ((train_.size() + s_.batch - 1) / s_.batch);
       const std::int64_t every = std::max<std::int64_t>(1, steps / 100);
       const ds::CubicSchedule schedule{
           .final = goal, .begin = steps / 10, .steps = std::max<std::int64_t>(1, (steps / 2) / every), .every = every};
-      learn(model, s_.epochs + s_.retrain, rng, label, [&](std::int64_t step) {
+      learn(net, epochs[0], label, [&](std::int64_t step) {
         const std::int64_t left = left_at(schedule(step));
-        if (left < ds::get_network_weight_count(model)) prune(model, left, rng);
+        if (left < ds::get_network_weight_count(net.model)) prune(net.model, left);
       });
     } else if (run.schedule == "lottery") {  // back to the initial values after every round (Frankle & Carbin 2019)
-      const Model start = model;
+      epochs = {s_.epochs};
+      const Trained start = net;
+      net = dense(run.seed, epochs);
       const ds::IterativeSchedule schedule{.final = goal, .rounds = s_.rounds};
       for (int round = 1; round <= s_.rounds; ++round) {
-        learn(model, s_.epochs, rng, label);
-        if (round == 1) outcome.dense = ds::evaluate(model, test_).accuracy;
-        prune(model, left_at(schedule(round)), rng);
-        ds::rewind(model, start);
+        prune(net.model, left_at(schedule(round)));
+        ds::rewind(net.model, start.model);
+        net.order = start.order;
+        learn(net, s_.epochs, label);
       }
-      learn(model, s_.epochs, rng, label);
     } else {  // "one-shot" is one round of "iterative"
-      model = dense(run.seed, label);
-      rng = dense_rng_.at(run.seed);
       const int rounds = run.schedule == "one-shot" ? 1 : s_.rounds;
       const ds::IterativeSchedule schedule{.final = goal, .rounds = rounds};
-      outcome.dense = ds::evaluate(model, test_).accuracy;
+      epochs = {s_.epochs};
+      net = dense(run.seed, epochs);
       for (int round = 1; round <= rounds; ++round) {
-        prune(model, left_at(schedule(round)), rng);
-        learn(model, s_.retrain, rng, label);
+        prune(net.model, left_at(schedule(round)));
+        learn(net, s_.retrain, label);
+        epochs.push_back(s_.retrain);
       }
     }
-    outcome.accuracy = ds::evaluate(model, test_).accuracy;
-    weights = ds::get_network_weight_count(model);
-    return outcome;
+    const std::string name =
+        run.criterion + "_" + run.schedule + "_" + examples::shortest(run.sparsity) + "_" + std::to_string(run.seed);
+    return examples::report_card(fs::path(s_.out) / "cards" / name, dense(run.seed, epochs).model, ds::pack(net.model),
+                                 test_, {.before = "dense", .after = name, .seconds = 0.05});
   }
-
-  std::int64_t weights = 0;  ///< of the last run
 
  private:
-  /// The dense network of a seed, trained once.
-  const Model& dense(int seed, const std::string& label) {
-    const auto known = dense_.find(seed);
-    if (known != dense_.end()) return known->second;
-    ds::Rng rng(static_cast<std::uint64_t>(seed));
-    Model model(train_.x_shape().rows(), 10, s_.hidden, {}, rng);
-    learn(model, s_.epochs, rng, "dense, before " + label);
-    each_param(model, [](ds::Param& p) { p.clear_slots(); });
-    dense_rng_.emplace(seed, rng);
-    return dense_.emplace(seed, std::move(model)).first->second;
+  /// A network, and the generator that shuffles its data.
+  struct Trained {
+    Model model;
+    ds::Rng order;
+  };
+
+  /// The dense network of a seed after some phases of training, trained once.
+  const Trained& dense(int seed, const std::vector<int>& epochs) {
+    const auto key = std::pair(seed, epochs);
+    if (const auto known = dense_.find(key); known != dense_.end()) return known->second;
+    if (epochs.empty()) {
+      ds::Rng rng(static_cast<std::uint64_t>(seed));
+      Model model(train_.x_shape().rows(), 10, s_.hidden, {}, rng);
+      return dense_.emplace(key, Trained{std::move(model), rng}).first->second;
+    }
+    Trained net = dense(seed, {epochs.begin(), epochs.end() - 1});
+    learn(net, epochs.back(), "dense, seed " + std::to_string(seed));
+    return dense_.emplace(key, std::move(net)).first->second;
   }
-  void learn(Model& model, int epochs, ds::Rng& rng, const std::string& label,
-             const std::function<void(std::int64_t)>& then = {}) {
+  /// A phase of training, with a new optimizer.
+  void learn(Trained& net, int epochs, const std::string& label, const std::function<void(std::int64_t)>& then = {}) {
+    each_param(net.model, [](ds::Param& p) { p.clear_slots(); });
     ds::AdamW adam{.lr = s_.lr, .weight_decay = s_.weight_decay};
     const std::int64_t steps = std::max<std::int64_t>(1, epochs * ((train_.size() + s_.batch - 1) / s_.batch));
     const ds::CosineAnnealingLR schedule{.lr = s_.lr, .T_max = steps, .eta_min = s_.lr / 100};
@@ -148,7 +159,7 @@ class Laboratory {
       if (then) then(step);
       progress_.update(step, steps, "loss " + examples::fixed(p.loss, 4));
     };
-    const bool stopped = ds::fit(model, adam, train_, rng, options).stopped;
+    const bool stopped = ds::fit(net.model, adam, train_, net.order, options).stopped;
     progress_.clear();
     if (stopped) throw Stopped();
   }
@@ -158,8 +169,7 @@ class Laboratory {
   examples::Progress progress_;
   ds::Dataset train_, test_;
   lab::Material material_;
-  std::map<int, Model> dense_;
-  std::map<int, ds::Rng> dense_rng_;
+  std::map<std::pair<int, std::vector<int>>, Trained> dense_;
 };
 
 /// Settings that change what comes out, as text: runs of others do not belong in the same log.
@@ -181,6 +191,10 @@ void check_settings(const fs::path& out, const Settings& s) {
   examples::write_file(path, fingerprint(s));
 }
 
+const std::vector<std::string> columns{"criterion", "schedule",     "sparsity",          "seed",
+                                       "weights",   "accuracy",     "dense_accuracy",    "bytes_on_disk",
+                                       "seconds",   "ms_per_batch", "dense_ms_per_batch"};
+
 /// Runs that a log holds already, by their key.
 std::map<std::string, Outcome> finished(const fs::path& path) {
   std::map<std::string, Outcome> runs;
@@ -194,7 +208,7 @@ std::map<std::string, Outcome> finished(const fs::path& path) {
       cells.push_back(line.substr(at, end - at));
       at = end + 1;
     }
-    if (cells.size() < 8) continue;  // cut off when the program was killed
+    if (cells.size() < columns.size()) continue;  // cut off when the program was killed
     runs[cells[0] + "," + cells[1] + "," + cells[2] + "," + cells[3]] = {std::stod(cells[5]), std::stod(cells[6])};
   }
   return runs;
@@ -216,7 +230,7 @@ void draw(const fs::path& path, const Settings& s, const std::vector<Run>& runs,
           if (r.criterion != criterion || r.schedule != schedule || r.sparsity != sparsity || at == outcomes.end())
             continue;
           values.push_back(at->second.accuracy);
-          if (at->second.dense > 0) dense.push_back(at->second.dense);
+          dense.push_back(at->second.dense);
         }
         if (values.empty()) continue;
         double mean = 0;
@@ -230,7 +244,7 @@ void draw(const fs::path& path, const Settings& s, const std::vector<Run>& runs,
   if (!dense.empty()) {
     double mean = 0;
     for (const double d : dense) mean += d / static_cast<double>(dense.size());
-    references.push_back({.name = "dense", .y = mean});
+    references.push_back({.name = "dense, trained as long", .y = mean});
   }
   std::string net;
   for (const std::int64_t h : s.hidden) net += std::to_string(h) + "-";
@@ -247,13 +261,13 @@ void draw(const fs::path& path, const Settings& s, const std::vector<Run>& runs,
 int work(CLI::App& app, const examples::Parse& parse) {
   Settings s;
   app.description(
-      "Prunes networks by every named criterion with every schedule to every sparsity, for some seeds; writes runs.csv "
-      "and "
-      "accuracy.svg. Started again with the same --out it goes on where it was stopped.");
+      "Prunes networks by every named criterion with every schedule to every sparsity, for some seeds; writes "
+      "runs.csv, a report card of each and accuracy.svg. Started again with the same --out it goes on where it was "
+      "stopped.");
   std::vector<std::string> names;
   for (const auto& [name, pruner] : lab::pruners()) names.push_back(name);
   app.add_option("--data", s.data, "folder with an IDX data set (plain or .gz)")->capture_default_str();
-  app.add_option("--out", s.out, "folder for runs.csv and the picture")->capture_default_str();
+  app.add_option("--out", s.out, "folder for runs.csv, report cards and the picture")->capture_default_str();
   app.add_option("--criteria", s.criteria, "what decides which weights go")
       ->delimiter(',')
       ->check(CLI::IsMember(names))
@@ -303,10 +317,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   Laboratory laboratory(s, interrupt.token());
   check_settings(out, s);
   using Start = examples::CsvLog::Start;
-  examples::CsvLog log(
-      out / "runs.csv",
-      {"criterion", "schedule", "sparsity", "seed", "weights", "accuracy", "dense_accuracy", "seconds"},
-      s.fresh ? Start::fresh : Start::resume);
+  examples::CsvLog log(out / "runs.csv", columns, s.fresh ? Start::fresh : Start::resume);
   std::map<std::string, Outcome> outcomes = finished(out / "runs.csv");
   std::vector<Run> runs;
   for (int seed = 1; seed <= s.seeds; ++seed)
@@ -319,16 +330,18 @@ int work(CLI::App& app, const examples::Parse& parse) {
       ++done;
       if (outcomes.contains(run.key())) continue;
       const auto begin = std::chrono::steady_clock::now();
-      const Outcome outcome = laboratory(run);
+      const ds::ReportCard card = laboratory(run);
+      const ds::ModelCard &pruned = card.after, &dense = card.before;
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      log.row(run.criterion, run.schedule, run.sparsity, run.seed, laboratory.weights, outcome.accuracy, outcome.dense,
-              std::round(seconds * 100) / 100);
-      outcomes[run.key()] = outcome;
+      log.row(run.criterion, run.schedule, run.sparsity, run.seed, pruned.nnz, pruned.accuracy, dense.accuracy,
+              pruned.file_bytes, std::round(seconds * 100) / 100, pruned.batch.median, dense.batch.median);
+      outcomes[run.key()] = {pruned.accuracy, dense.accuracy};
       if (!s.quiet)
         std::cout << done << "/" << runs.size() << "  " << run.criterion << ", " << run.schedule << ", "
                   << examples::shortest(run.sparsity) << " %, seed " << run.seed << ": "
-                  << examples::fixed(100 * outcome.accuracy, 2) << " % with " << laboratory.weights << " weights"
-                  << std::endl;
+                  << examples::fixed(100 * pruned.accuracy, 2) << " % with " << pruned.nnz << " weights, dense "
+                  << examples::fixed(100 * dense.accuracy, 2) << " %, "
+                  << examples::fixed(dense.batch.median / pruned.batch.median, 1) << "x faster" << std::endl;
     }
   } catch (const Stopped&) {
     std::cerr << "stopped; finished runs are in " << (out / "runs.csv").string() << '\n';

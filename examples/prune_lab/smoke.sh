@@ -17,7 +17,9 @@ rows = list(csv.DictReader(open(sys.argv[1] + "/runs.csv")))
 weights = 784 * 20 + 20 * 10 + 10 * 10
 for r in rows:  # exactly what was asked for stays
     assert int(r["weights"]) == weights - round(float(r["sparsity"]) / 100 * weights), r
-    assert 0 <= float(r["accuracy"]) <= 1, r
+    assert 0 <= float(r["accuracy"]) <= 1 and 0 < float(r["ms_per_batch"]), r
+    card = "{}/cards/{criterion}_{schedule}_{sparsity}_{seed}.csv".format(sys.argv[1], **r)
+    assert any(l.startswith(",bytes_on_disk,") and l.split(",")[3] == r["bytes_on_disk"] for l in open(card)), card
 assert os.path.getsize(sys.argv[1] + "/settings.txt") > 0
 PY
 
@@ -28,7 +30,7 @@ code=0
 timeout -s INT 0.7 "$exe" "${run[@]}" --out "$dir/parts" >/dev/null 2>&1 || code=$?
 [ "$code" -eq 0 ] || [ "$code" -eq 124 ] || [ "$code" -eq 130 ]
 "$exe" "${run[@]}" --out "$dir/parts" >/dev/null
-diff <(cut -d, -f1-7 "$dir/whole/runs.csv" | sort) <(cut -d, -f1-7 "$dir/parts/runs.csv" | sort)
+diff <(cut -d, -f1-8 "$dir/whole/runs.csv" | sort) <(cut -d, -f1-8 "$dir/parts/runs.csv" | sort)
 
 # One clear sentence and exit code 2.
 complains "${small[@]}" --out "$dir/out" --epochs 3  # other settings than the runs there

@@ -5,6 +5,7 @@
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
 #include "common/progress.hpp"
+#include "common/report_card.hpp"
 
 #include <deepstruct/graph.hpp>
 #include <deepstruct/io/layered_graph.hpp>
@@ -97,6 +98,9 @@ int work(CLI::App& app, const examples::Parse& parse) {
   ds::Adam adam{.lr = s.lr};
   if (!learn(model, adam, rng, "train", s.epochs)) return interrupt.exit_code();
   tell("trained  ", accuracy(model), ", " + std::to_string(ds::to_graph(model).edge_count()) + " connections");
+  ds::MaskedDeepFFN dense = model;  // for the report card: trained as long, in the same order
+  ds::Adam dense_adam = adam;
+  ds::Rng dense_rng = rng;
   ds::prune_network_by_saliency(model, ds::percentage(s.prune), {.exact = true});
   if (!learn(model, adam, rng, "pruned", s.finetune)) return interrupt.exit_code();
   model = ds::pack(std::move(model));
@@ -110,6 +114,12 @@ int work(CLI::App& app, const examples::Parse& parse) {
   tell("compacted", accuracy(compacted.model),
        ", " + widths(graph) + " with " + std::to_string(graph.edge_count()) + " connections");
   compacted.report.write(std::cout);
+  if (!learn(dense, dense_adam, dense_rng, "dense", s.finetune)) return interrupt.exit_code();
+  std::cout << '\n';
+  examples::report_card(out / "report", dense, compacted.model, test,
+                        {.before = "dense", .after = "compacted", .batch_size = s.batch})
+      .write(std::cout);
+  std::cout << '\n';
 
   // A picture of every neuron, and of every layer.
   const ds::SvgOptions all{.title = widths(graph) + ", " + std::to_string(graph.edge_count()) + " connections",

@@ -6,6 +6,7 @@
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
 #include "common/progress.hpp"
+#include "common/report_card.hpp"
 
 #include <deepstruct/graph.hpp>
 
@@ -222,13 +223,20 @@ int work(CLI::App& app, const examples::Parse& parse) {
     };
 
     if (!learn("whole", s.epochs)) return interrupt.exit_code();
+    ds::MaskedDeepDAN unpruned = model;  // for the report card: trained as long, in the same order
+    ds::Adam unpruned_adam = adam;
+    ds::Rng unpruned_rng = rng;
     // The smallest weights between neurons go; those from the pixels and to the classes stay.
     ds::prune_network_by_saliency(*model.layers_hidden, ds::percentage(s.prune), {.exact = true});
     if (!learn("pruned", s.finetune)) return interrupt.exit_code();
+    const ds::FitOptions as_long{.epochs = s.finetune, .batch_size = s.batch, .stop = interrupt.token()};
+    if (ds::fit(unpruned, unpruned_adam, train, unpruned_rng, as_long).stopped) return interrupt.exit_code();
+    examples::report_card(out / (name + "_report"), unpruned, ds::pack(model), test,
+                          {.before = "whole", .after = "pruned", .batch_size = s.batch});
   }
 
   print_table(results);
-  std::cout << "\nlog and pictures are in " << out.string() << '\n';
+  std::cout << "\nlog, report cards and pictures are in " << out.string() << '\n';
   return 0;
 }
 

@@ -23,6 +23,10 @@ for name, vertices, edges in zip(names, (200, 96, 127), (400, 172, 126)):
     assert 2 <= number(pruned, "layers") <= number(whole, "layers") and number(pruned, "log_paths") < number(whole, "log_paths")
     assert abs(number(whole, "density") - 2 * edges / (vertices * (vertices - 1))) < 1e-12
     assert number(whole, "path_length") > 1 and (number(whole, "clustering") > 0) == (name == "watts_strogatz")
+    card = {(r["layer"], r["measure"]): (float(r["whole"]), float(r["pruned"])) for r in csv.DictReader(open(f"{sys.argv[1]}/{name}_report.csv"))}
+    assert card["", "accuracy"][1] == number(pruned, "test_accuracy"), card
+    assert card["", "weights"][0] - card["", "weights"][1] == edges - edges // 2, card
+    assert card["", "ms_per_batch"][1] > 0, card
     for phase, left in (("whole", edges), ("pruned", edges // 2)):
         tags = [(e.tag.split("}")[1], e.get("stroke")) for e in xml.parse(f"{sys.argv[1]}/{name}_{phase}.svg").iter()]
         lines = [colour for tag, colour in tags if tag == "path"]
