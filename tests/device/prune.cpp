@@ -1,0 +1,156 @@
+// Criteria, surgery and paths on a GPU beside the same on the CPU.
+#include <deepstruct/deepstruct.hpp>
+#include <deepstruct/graph.hpp>
+#include <deepstruct/prune.hpp>
+
+#include "support/cases.hpp"
+
+#include <functional>
+
+using namespace deepstruct;
+
+namespace {
+
+using PruneNet = Sequential<MaskedLinearLayer, ReLU, MaskedLinearLayer, Tanh, MaskedLinearLayer>;
+
+PruneNet prune_net(storage store, Rng& rng) {
+  const MaskedLinearOptions options{.store = store};
+  PruneNet net(MaskedLinearLayer(12, 9, options, rng), ReLU(), MaskedLinearLayer(9, 8, options, rng), Tanh(),
+               MaskedLinearLayer(8, 3, options, rng));
+  prune_network_by_saliency(net, percentage(20), {.exact = true});
+  return net;
+}
+std::vector<Batch> prune_batches(Rng& rng) {
+  std::vector<Batch> data;
+  for (const std::int64_t n : {17, 16}) {
+    Batch b{Tensor::normal({n, 12}, 0, 1, rng), Indices::zeros({n})};
+    for (std::int64_t i = 0; i < n; ++i) b.y(i) = static_cast<std::int32_t>(i % 3);
+    data.push_back(std::move(b));
+  }
+  return data;
+}
+/// The same saliencies of all edges, to a share of the largest.
+void require_same_saliencies(const PruneNet& there, const PruneNet& here, double tolerance) {
+  std::vector<std::vector<float>> want;
+  each_masked(here, [&](const auto& layer) { want.push_back(detail::edges_of(layer, layer.saliency()).to_vector()); });
+  std::size_t l = 0;
+  each_masked(there, [&](const auto& layer) {
+    const std::vector<float> got = detail::edges_of(layer, layer.saliency()).to_vector();
+    REQUIRE(got.size() == want[l].size());
+    double most = 1e-30;
+    for (const float v : want[l]) most = std::max(most, std::fabs(double{v}));
+    for (std::size_t e = 0; e < got.size(); ++e) {
+      INFO("layer " << l << ", edge " << e << ": " << got[e] << " and on the CPU " << want[l][e]);
+      REQUIRE(std::fabs(double{got[e]} - double{want[l][e]}) <= tolerance * most);
+    }
+    ++l;
+  });
+}
+std::vector<Mask> device_masks(const PruneNet& net) {
+  std::vector<Mask> masks;
+  each_masked(net, [&](const auto& layer) { masks.push_back(layer.mask()); });
+  return masks;
+}
+
+}  // namespace
+
+TEST_CASE("Criteria on a GPU give the saliencies of the CPU") {
+  for (const storage store : {storage::full, storage::packed}) {
+    Rng rng(1);
+    const PruneNet net = prune_net(store, rng);
+    const std::vector<Batch> data = prune_batches(rng);
+    const auto obd = [&](Curvature curvature) {
+      return [&data, curvature](PruneNet& m) {
+        Rng probes(5);
+        set_obd_saliency(m, data, CrossEntropy{}, {.curvature = curvature, .probes = 3}, probes);
+      };
+    };
+    const std::vector<std::pair<std::string, std::function<void(PruneNet&)>>> criteria{
+        {"magnitude", [](auto& m) { set_magnitude_saliency(m); }},
+        {"distributed", [](auto& m) { set_distributed_saliency(m); }},
+        {"lamp", [](auto& m) { set_lamp_saliency(m); }},
+        {"random",
+         [](auto& m) {
+           Rng own(3);
+           set_random_saliency(m, own);
+         }},
+        {"taylor", [&](auto& m) { set_taylor_saliency(m, data); }},
+        {"snip", [&](auto& m) { set_snip_saliency(m, data); }},
+        {"grasp", [&](auto& m) { set_grasp_saliency(m, data); }},
+        {"fisher", [&](auto& m) { set_fisher_saliency(m, data); }},
+        {"wanda", [&](auto& m) { set_wanda_saliency(m, data); }},
+        {"synflow",
+         [](auto& m) {
+           set_synflow_saliency(m, {1, 12});
+         }},
+        {"exact", obd(Curvature::exact)},
+        {"hutchinson", obd(Curvature::hutchinson)},
+        {"gauss-newton", obd(Curvature::gauss_newton)},
+        {"layer-wise", obd(Curvature::layerwise)}};
+    for (const auto& [name, set] : criteria) {
+      INFO(name << (store == storage::packed ? ", packed" : ", full"));
+      PruneNet here = net, there = net;
+      to(there, Device::cuda);
+      set(here);
+      set(there);
+      require_same_saliencies(there, here, 2e-4);
+      REQUIRE(prune_network_by_saliency(there, remaining(60)).after() == 60);
+      REQUIRE(device_of(there) == Device::cuda);
+    }
+  }
+}
+
+TEST_CASE("Surgery, paths and patterns on a GPU leave the masks of the CPU") {
+  for (const storage store : {storage::full, storage::packed}) {
+    Rng rng(2);
+    const PruneNet net = prune_net(store, rng);
+    const std::vector<Batch> data = prune_batches(rng);
+    const std::vector<std::pair<std::string, std::function<void(PruneNet&)>>> ways{
+        {"layer-wise surgeon", [&](auto& m) { optimal_brain_surgeon_layer_wise(m, data, percentage(30)); }},
+        {"compression", [&](auto& m) { optimal_brain_compression(m, data, percentage(30)); }},
+        {"connected",
+         [](auto& m) {
+           prune_connected(m, remaining(40), {1, 12});
+         }},
+        {"dead edges",
+         [](auto& m) {
+           prune_network_by_saliency(m, remaining(30));
+           prune_dead_edges(m, {1, 12});
+         }},
+        {"synflow",
+         [](auto& m) {
+           synflow(m, remaining(30), {1, 12}, {.rounds = 5});
+         }},
+        {"blocks",
+         [](auto& m) {
+           prune_network_by_saliency(m, percentage(40), {.block = {2, 3}});
+         }},
+        {"erk", [](auto& m) { prune_to_density(m, erdos_renyi_kernel(m, 0.4)); }},
+        {"multiply-adds",
+         [](auto& m) {
+           prune_to(m, 80, multiply_adds_of({1, 12}));
+         }},
+        {"forgotten", [](auto& m) {
+           prune_network_by_saliency(m, percentage(50));
+           forget_pruned(m);
+         }}};
+    for (const auto& [name, prune] : ways) {
+      INFO(name << (store == storage::packed ? ", packed" : ", full"));
+      PruneNet here = net, there = net;
+      to(there, Device::cuda);
+      prune(here);
+      prune(there);
+      REQUIRE(device_masks(there) == device_masks(here));
+      REQUIRE(device_of(there) == Device::cuda);
+      std::vector<std::vector<float>> want;
+      each_param(here, [&](const Param& p) { want.push_back(p.value().to_vector()); });
+      std::size_t k = 0;
+      each_param(there, [&](const Param& p) {
+        const std::vector<float> got = p.value().to_vector();
+        REQUIRE(got.size() == want[k].size());
+        for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(std::fabs(got[i] - want[k][i]) <= 1e-4f);
+        ++k;
+      });
+    }
+  }
+}
