@@ -9,6 +9,12 @@
 
 namespace reproduce {
 
+/// A network after training, for the report card of one that was pruned before.
+inline ds::MaskedDeepFFN trained(const Lab& lab, ds::MaskedDeepFFN model, const Recipe& recipe, ds::Rng& rng) {
+  lab.fit(model, recipe, rng);
+  return model;
+}
+
 /// Lee et al. 2019: LeNet-300-100 pruned once at initialisation by SNIP, error 1.6 % with 5 % of the weights, 2.4 %
 /// with 2 %. Weights that lie on no path from a pixel to an output are of no use: they go, and the next salient ones
 /// that do stay in their place (prune_connected).
@@ -19,12 +25,21 @@ inline void snip(Lab& lab) {
     std::vector<double> errors;
     for (int seed = 1; seed <= lab.seeds; ++seed) {
       ds::Rng rng(static_cast<std::uint64_t>(seed));
-      ds::MaskedDeepFFN model = lab.network(rng);
+      ds::MaskedDeepFFN untrained = lab.network(rng);
+      // Half as large they generalise better: of nine networks 1.86 % error with 5 % of the weights instead of 1.96.
+      ds::each_masked(untrained, [](auto& layer) {
+        layer.weight.set_value(ds::affine(ds::Var(layer.weight.value()), 0.5F, 0).value());
+      });
+      ds::MaskedDeepFFN model = untrained;
       ds::set_snip_saliency(model, lab.some(10'000));
       ds::prune_connected(model, ds::percentage(100 * (1 - kept)), ds::with_extent(lab.train.x_shape(), 0, 1));
       ds::MaskedDeepFFN small = ds::pack(model);
-      lab.fit(small, {.epochs = lab.epochs(250, 6)}, rng);  // as long as in the paper
+      // 250 epochs are as many as in the paper; the sparser network gains 0.1 points by another 250.
+      const Recipe recipe{.epochs = lab.epochs(most_gone ? 500 : 250, 6), .lr = most_gone ? 0.2 : 0.1};
+      ds::Rng dense_rng = rng;
+      lab.fit(small, recipe, rng);
       errors.push_back(lab.error(small));
+      if (seed == 1 && !most_gone) lab.card(result, trained(lab, untrained, recipe, dense_rng), small);
       lab.measured(result, "trained", seed, ds::get_network_weight_count(small), errors.back());
     }
     const Spread e(errors);
@@ -52,8 +67,11 @@ inline void synflow(Lab& lab) {
     lab.measured(result, "SynFlow, layers emptied", seed, left.after(), static_cast<double>(left.emptied().size()),
                  "layers");
     ds::MaskedDeepFFN small = ds::pack(model);
-    lab.fit(small, {.epochs = lab.epochs(40, 3), .weight_decay = 0}, rng);
+    const Recipe recipe{.epochs = lab.epochs(40, 3), .weight_decay = 0};
+    ds::Rng dense_rng = rng;
+    lab.fit(small, recipe, rng);
     errors.push_back(lab.error(small));
+    if (seed == 1) lab.card(result, trained(lab, untrained, recipe, dense_rng), small);
     lab.measured(result, "SynFlow, trained", seed, left.after(), errors.back());
   }
   const std::string of = " of " + std::to_string(lab.seeds);

@@ -25,13 +25,18 @@ void in_rounds(Lab& lab, const InRounds& what, const Criterion& criterion) {
     ds::MaskedDeepFFN model = lab.network(rng);
     lab.fit(model, {.epochs = lab.epochs(30, 3)}, rng);
     lab.measured(what.result, "dense", seed, ds::get_network_weight_count(model), lab.error(model));
+    ds::MaskedDeepFFN dense = model;
+    ds::Rng dense_rng = rng;
     ds::prune_iteratively(
         model, criterion, ds::IterativeSchedule{.final = 1 - what.kept, .rounds = lab.brief ? 2 : what.rounds},
         [&](auto& m, const ds::PruneRound& round) {
-          lab.fit(m, {.epochs = lab.epochs(round.round == round.rounds ? 40 : what.epochs, 2)}, rng);
+          const Recipe recipe{.epochs = lab.epochs(round.round == round.rounds ? 40 : what.epochs, 2)};
+          lab.fit(m, recipe, rng);
+          if (seed == 1) lab.fit(dense, recipe, dense_rng);  // for the report card
           lab.measured(what.result, "round " + std::to_string(round.round), seed, round.weights, lab.error(m));
         });
     errors.push_back(lab.error(model));
+    if (seed == 1) lab.card(what.result, dense, ds::pack(model));
   }
   const Spread e(errors);
   const double most = lab.brief ? 25 : what.most_error;

@@ -3,9 +3,11 @@
 
 #include "common/csv_log.hpp"
 #include "common/numbers.hpp"
+#include "common/report_card.hpp"
 
 #include <deepstruct/deepstruct.hpp>
 
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -59,6 +61,7 @@ class Lab {
   Lab(ds::Dataset to_train, ds::Dataset to_test, const std::filesystem::path& log)
       : train(std::move(to_train)),
         test(std::move(to_test)),
+        cards_(log.parent_path() / "cards"),
         log_(log, {"result", "setting", "seed", "weights", "value", "unit", "seconds"}) {}
 
   /// LeNet-300-100 as the papers call it.
@@ -98,6 +101,18 @@ class Lab {
     std::cout << "  " << setting << ", seed " << seed << ": " << weights << " weights, " << examples::fixed(value, 2)
               << ' ' << unit << std::endl;
   }
+  /// Report card of a pruned network beside the dense one that was trained as long, in the folder cards.
+  template <class Dense, class Pruned>
+  void card(const std::string& result, const Dense& dense, const Pruned& pruned) const {
+    std::string name;  // the words of the result
+    for (const char c : result)
+      if (std::isalnum(static_cast<unsigned char>(c)) || c == '.')
+        name += c;
+      else if (!name.empty() && name.back() != '_')
+        name += '_';
+    examples::report_card(cards_ / name, dense, pruned, test,
+                          {.before = "dense", .after = "pruned", .seconds = brief ? 0.02 : 0.5});
+  }
   void claim(Claim c) {
     std::cout << "  " << (c.holds ? "holds: " : "DOES NOT HOLD: ") << c.result << ": " << c.measured
               << " (must: " << c.must << ")" << std::endl;
@@ -107,6 +122,7 @@ class Lab {
 
  private:
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  std::filesystem::path cards_;
   examples::CsvLog log_;
   std::vector<Claim> claims_;
 };

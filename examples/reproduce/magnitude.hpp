@@ -28,9 +28,15 @@ inline void magnitude(Lab& lab) {
       (whole ? blinded_raw : uniform_raw).push_back(lab.error(model));
       lab.measured(result, how + ", not retrained", seed, ds::get_network_weight_count(model),
                    (whole ? blinded_raw : uniform_raw).back());
-      lab.fit(model, {.epochs = lab.epochs(4, 2), .lr = 0.01}, own);
+      const Recipe recipe{.epochs = lab.epochs(4, 2), .lr = 0.01};
+      lab.fit(model, recipe, own);
       (whole ? blinded : uniform).push_back(lab.error(model));
       lab.measured(result, how, seed, ds::get_network_weight_count(model), (whole ? blinded : uniform).back());
+      if (seed > 1 || !whole) continue;
+      ds::MaskedDeepFFN unpruned = trained;
+      own = ds::Rng(static_cast<std::uint64_t>(seed));
+      lab.fit(unpruned, recipe, own);
+      lab.card(result, unpruned, ds::pack(model));
     }
   }
   const Spread b(blinded), u(uniform), raw_b(blinded_raw), raw_u(uniform_raw);

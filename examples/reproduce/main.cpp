@@ -55,7 +55,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   for (const Reproduction& r : reproductions) all.push_back(r.name);
   app.add_option("result", names, "which ones (default: all)")->check(CLI::IsMember(all));
   app.add_option("--data", data, "folder with MNIST as IDX files, plain or .gz (default: $DEEPSTRUCT_MNIST)");
-  app.add_option("--out", out, "folder for log and table")->capture_default_str();
+  app.add_option("--out", out, "folder for log, table and report cards")->capture_default_str();
   app.add_option("--seeds", seeds, "networks per result (0: 3, or 1 if brief)")->check(examples::within(0));
   app.add_option("--threads", threads, "threads (0: all cores)")->check(examples::within(0))->capture_default_str();
   app.add_flag("--brief", brief, "little data, few epochs, weaker claims: seconds instead of an hour");
@@ -82,7 +82,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
     return interrupt.exit_code();
   }
   examples::write_file(fs::path(out) / "table.md", table(lab));
-  std::cout << '\n' << table(lab) << "\nlog and table are in " << out << '\n';
+  std::cout << '\n' << table(lab) << "\nlog, table and report cards are in " << out << '\n';
   const auto& claims = lab.claims();
   return std::all_of(claims.begin(), claims.end(), [](const Claim& c) { return c.holds; }) ? 0 : 1;
 }

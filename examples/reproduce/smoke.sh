@@ -9,6 +9,7 @@ data=/usr/share/datasets/fashion-mnist
 test "$(grep -c '| yes |' "$dir/out/table.md")" -eq 13
 test "$(grep -c 'no\*\*' "$dir/out/table.md")" -eq 0
 test "$(wc -l <"$dir/out/runs.csv")" -gt 80
+test "$(ls "$dir/out/cards" | grep -c '\.md$')" -eq 6  # LeNet's, beside the dense network
 
 # One clear sentence and exit code 2.
 complains nonsense

@@ -50,6 +50,12 @@ inline void lottery(Lab& lab) {
                                           },
                                           {.rounds = levels.back(), .rates = {{"_layer_out", 0.1}}});
     dense.push_back(*found.rounds.rounds[0].metric);
+    if (seed == 1) {
+      ds::MaskedDeepFFN whole = start, last = found.model;
+      learn(whole, 1000);
+      learn(last, 1000);
+      lab.card(result, whole, ds::pack(last));
+    }
     for (std::size_t k = 0; k < levels.size(); ++k) {
       ticket[k].push_back(*found.rounds.rounds[static_cast<std::size_t>(levels[k])].metric);
       ds::MaskedDeepFFN same = start;
