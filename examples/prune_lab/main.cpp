@@ -69,6 +69,8 @@ class Laboratory {
       material_.data.push_back(train_.slice(k, std::min({k + 250, s_.samples, train_.size()})));
   }
 
+  std::int64_t inputs() const { return train_.x_shape().rows(); }
+
   /// Trains and prunes one network; its card compares it with the dense one that was trained as long.
   ds::ReportCard operator()(const Run& run) {
     const auto found = std::find_if(lab::pruners().begin(), lab::pruners().end(),
@@ -215,7 +217,7 @@ std::map<std::string, Outcome> finished(const fs::path& path) {
 }
 
 /// Mean accuracy with its spread over seeds, a line per criterion and schedule.
-void draw(const fs::path& path, const Settings& s, const std::vector<Run>& runs,
+void draw(const fs::path& path, const Settings& s, std::int64_t inputs, const std::vector<Run>& runs,
           const std::map<std::string, Outcome>& outcomes) {
   namespace svg = examples::svg;
   std::vector<svg::Series> series;
@@ -246,7 +248,7 @@ void draw(const fs::path& path, const Settings& s, const std::vector<Run>& runs,
     for (const double d : dense) mean += d / static_cast<double>(dense.size());
     references.push_back({.name = "dense, trained as long", .y = mean});
   }
-  std::string net;
+  std::string net = std::to_string(inputs) + "-";
   for (const std::int64_t h : s.hidden) net += std::to_string(h) + "-";
   svg::line_chart(
       path, {.title = "Accuracy against sparsity",
@@ -347,7 +349,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
     std::cerr << "stopped; finished runs are in " << (out / "runs.csv").string() << '\n';
     return interrupt.exit_code();
   }
-  draw(out / "accuracy.svg", s, runs, outcomes);
+  draw(out / "accuracy.svg", s, laboratory.inputs(), runs, outcomes);
   std::cout << runs.size() << " runs are in " << (out / "runs.csv").string() << ", drawn in "
             << (out / "accuracy.svg").string() << '\n';
   return 0;
