@@ -267,6 +267,32 @@ TEST_CASE("add_into, select and dropout") {
   });
 }
 
+TEST_CASE("uniform numbers and dropout are those of the draw, element by element") {
+  test::on_every_isa([] {
+    test::Poison poison;
+    Rng rng(9);
+    for (const Shape& s : {Shape{0}, Shape{1}, Shape{37}, Shape{5000}, Shape{0, 4}, Shape{4, 0}, Shape{1, 1},
+                           Shape{3, 63}, Shape{17, 64}, Shape{2, 200}, Shape{65, 131}, Shape{7, 3, 2, 5}}) {
+      for (const auto& [low, high] : {std::pair{-0.25f, 0.25f}, {0.0f, 1.0f}, {-1e-8f, 3.0f}, {2.0f, 2.0f}}) {
+        INFO(s << " from " << low << " to " << high);
+        Rng same = rng;
+        Tensor got = Tensor::empty(s);
+        kernels::uniform(cpu{}, got.view(), low, high, rng.draw());
+        REQUIRE(got.to_vector() == Tensor::uniform(s, low, high, same).to_vector());
+      }
+      const Draw draw = rng.draw();
+      const Tensor x = Tensor::normal(s, 0, 1, rng);
+      for (const float p : {0.0f, 0.3f, 1.0f}) {
+        Tensor y = Tensor::empty(s);
+        kernels::dropout(cpu{}, x.view(), y.view(), p, draw);
+        y.for_each([&, xs = x.to_vector()](std::int64_t i, float v) {
+          REQUIRE(v == (draw.uniform(static_cast<std::uint64_t>(i)) < p ? 0 : xs[i] * (1 / (1 - p))));
+        });
+      }
+    }
+  });
+}
+
 TEST_CASE("copy, reshape, gather and scatter_add move elements where they belong") {
   test::Poison poison;
   Rng rng(4);

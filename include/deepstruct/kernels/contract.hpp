@@ -66,6 +66,8 @@ inline void add_into(cpu, const float* x, float* y, std::int64_t n);
 inline void select(cpu, const std::int32_t* condition, const float* x0, const float* x1, float* y, std::int64_t n);
 // flags = x > bound
 inline void above(cpu, const float* x, float bound, std::int32_t* flags, std::int64_t n);
+// y = number i·cols + c of the draw, uniform in [low, high]
+inline void uniform(cpu, matrix_view<float> y, float low, float high, Draw draw);
 // y = x/(1 − p) where uniform number i·cols + c of the draw is at least p, else 0
 inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw);
 // y = (x + ln u − ln(1 − u))·scale, u = (⌊word i·cols + c of the draw / 2⁹⌋ + ½)/2²³

@@ -1,4 +1,4 @@
-// Elementwise kernels on the CPU: map, map_grad, zip, add_into, select, dropout, logistic_noise.
+// Elementwise kernels on the CPU: map, map_grad, zip, add_into, select, uniform, dropout, logistic_noise.
 #pragma once
 
 #include <cmath>
@@ -18,6 +18,15 @@ inline double sin(double x) { return std::sin(x); }
 inline double cos(double x) { return std::cos(x); }
 inline float pow(float x, float a) { return static_cast<float>(std::pow(double{x}, double{a})); }
 }  // namespace scalar
+
+/// What 32 random bits stand for.
+namespace random {
+struct unit {};      // uniform in [0, 1), a multiple of 2⁻²⁴
+struct from_one {};  // 1 + uniform in [0, 1), a multiple of 2⁻²³
+struct between {     // uniform in [low, high], as Draw::between
+  float low, high;
+};
+}  // namespace random
 
 }  // namespace deepstruct::kernels
 
@@ -111,28 +120,39 @@ inline void above(cpu, const float* x, float bound, std::int32_t* flags, std::in
   });
 }
 
+/// y[i, c] = of(word i·cols + c of the draw), then column(c) for every column.
+template <class Of, class Column>
+void draw_columns(matrix_view<float> y, Draw draw, Of of, Column&& column) {
+  const auto words = simd::pick(&baseline::words<Of>, &avx2::words<Of>, &avx512::words<Of>);
+  if (y.cols == 1) {
+    words(of, draw, 0, y.data, 1, y.rows);
+    return column(0);
+  }
+  constexpr std::int64_t tile = 64;  // columns, neighbours in the draw: few enough that their lines stay in the cache
+  const std::int64_t tiles = std::max<std::int64_t>(1, 4096 / (tile * std::max<std::int64_t>(1, y.rows)));
+  parallel_blocks(y.cols, tiles * tile, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t c = first; c < last; c += tile) {
+      const std::int64_t n = std::min(tile, last - c);
+      for (std::int64_t i = 0; i < y.rows; ++i)
+        words(of, draw, static_cast<std::uint64_t>(i * y.cols + c), y.col(c) + i, y.ld, n);
+      for (std::int64_t k = 0; k < n; ++k) column(c + k);
+    }
+  });
+}
+
+inline void uniform(cpu, matrix_view<float> y, float low, float high, Draw draw) {
+  draw_columns(y, draw, random::between{low, high}, [](std::int64_t) {});
+}
+
 inline void dropout(cpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw) {
+  const auto keep_scaled = simd::pick(&baseline::keep_scaled, &avx2::keep_scaled, &avx512::keep_scaled);
   const float scale = 1.0f / (1.0f - p);
-  parallel_blocks(x.cols, std::max<std::int64_t>(1, 4096 / std::max<std::int64_t>(1, x.rows)),
-                  [&](std::int64_t first, std::int64_t last) {
-                    for (std::int64_t c = first; c < last; ++c)
-                      for (std::int64_t i = 0; i < x.rows; ++i) {
-                        const bool keep = draw.uniform(static_cast<std::uint64_t>(i * x.cols + c)) >= p;
-                        y.col(c)[i] = keep ? x.col(c)[i] * scale : 0.0f;
-                      }
-                  });
+  draw_columns(y, draw, random::unit{}, [&](std::int64_t c) { keep_scaled(x.col(c), y.col(c), x.rows, p, scale); });
 }
 
 inline void logistic_noise(cpu, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw) {
-  const auto units = simd::pick(&baseline::units, &avx2::units, &avx512::units);
   const auto add_logits = simd::pick(&baseline::add_logits, &avx2::add_logits, &avx512::add_logits);
-  constexpr std::int64_t tile = 64;  // columns, neighbours in the draw: few enough that their lines stay in the cache
-  parallel_for((y.cols + tile - 1) / tile, [&](std::int64_t part) {
-    const std::int64_t c = part * tile, n = std::min(tile, y.cols - c);
-    for (std::int64_t i = 0; i < y.rows; ++i)
-      units(draw, static_cast<std::uint64_t>(i * y.cols + c), y.col(c) + i, y.ld, n);
-    for (std::int64_t k = 0; k < n; ++k) add_logits(x.col(c + k), y.col(c + k), y.rows, scale);
-  });
+  draw_columns(y, draw, random::from_one{}, [&](std::int64_t c) { add_logits(x.col(c), y.col(c), y.rows, scale); });
 }
 
 }  // namespace deepstruct::kernels

@@ -167,11 +167,32 @@ inline void zip_run(const float* x0, const float* x1, float* y, std::int64_t n, 
     store_part(y + i, f2(Op{}, load_strided(x0 + i * s0, s0, n - i), load_strided(x1 + i * s1, s1, n - i)), n - i);
 }
 
-/// 64-bit lanes, each a 32-bit number whose products are whole.
+/// 64-bit lanes, each a 32-bit number whose products are whole; the same as doubles; half as many floats.
 typedef std::uint64_t u64 __attribute__((vector_size(sizeof(f32))));
+typedef double f64 __attribute__((vector_size(sizeof(f32))));
+typedef float f32h __attribute__((vector_size(sizeof(f32) / 2)));
 
-/// y[j·stride] = 1 + ⌊word first + j of the draw / 2⁹⌋/2²³ for j < n: Philox (core/rng.hpp), a block to a lane.
-inline void units(Draw draw, std::uint64_t first, float* y, std::int64_t stride, std::int64_t n) {
+/// Whole numbers below 2⁵² as doubles: the lowest bits of 2⁵² + n are n.
+[[gnu::always_inline]] inline f64 whole(u64 n) { return __builtin_bit_cast(f64, n | 0x4330000000000000) - 0x1p52; }
+// What 32 random bits stand for; every product is exact, so contraction changes no bit.
+[[gnu::always_inline]] inline f32h number(random::unit, u64 word) {
+  return __builtin_convertvector(whole(word >> 8) * 0x1p-24, f32h);
+}
+[[gnu::always_inline]] inline f32h number(random::from_one, u64 word) {
+  return __builtin_convertvector(whole(word >> 9) * 0x1p-23 + 1.0, f32h);
+}
+[[gnu::always_inline]] inline f32h number(random::between b, u64 word) {
+  const double range = double{b.high} - double{b.low};
+  if (double{static_cast<float>(range)} == range)
+    return __builtin_convertvector(whole(word >> 8) * (range * 0x1p-24) + double{b.low}, f32h);
+  f32h y{};
+  for (int l = 0; l < width / 2; ++l) y[l] = Draw::between(static_cast<std::uint32_t>(word[l]), b.low, b.high);
+  return y;
+}
+
+/// y[j·stride] = number(of, word first + j of the draw) for j < n: Philox (core/rng.hpp), a block to a lane.
+template <class Of>
+inline void words(Of of, Draw draw, std::uint64_t first, float* y, std::int64_t stride, std::int64_t n) {
   constexpr int blocks = width / 2;
   for (std::int64_t j = -static_cast<std::int64_t>(first % 4); j < n; j += 4 * blocks) {
     u64 low;
@@ -188,10 +209,23 @@ inline void units(Draw draw, std::uint64_t first, float* y, std::int64_t stride,
       k0 += 0x9E3779B9;
       k1 += 0xBB67AE85;
     }
-    const u64 word[4] = {c0 >> 9 | 0x3F800000, c1 >> 9 | 0x3F800000, c2 >> 9 | 0x3F800000, c3 >> 9 | 0x3F800000};
+    const f32h x[4] = {number(of, c0), number(of, c1), number(of, c2), number(of, c3)};
+    if (j >= 0 && n - j >= 4 * blocks) {
+      float* to = y + j * stride;
+      for (int l = 0; l < blocks; ++l, to += 4 * stride)
+        to[0] = x[0][l], to[stride] = x[1][l], to[2 * stride] = x[2][l], to[3 * stride] = x[3][l];
+      continue;
+    }
     const std::int64_t from = j < 0 ? -j : 0, end = n - j < 4 * blocks ? n - j : 4 * blocks;
-    for (std::int64_t l = from; l < end; ++l)
-      y[(j + l) * stride] = __builtin_bit_cast(float, static_cast<std::uint32_t>(word[l % 4][l / 4]));
+    for (std::int64_t l = from; l < end; ++l) y[(j + l) * stride] = x[l % 4][l / 4];
+  }
+}
+
+/// y[i] = x[i]·scale where y[i] ≥ p, else 0, of n elements.
+inline void keep_scaled(const float* x, float* y, std::int64_t n, float p, float scale) {
+  for (std::int64_t i = 0; i < n; i += width) {
+    const f32 kept = load_part(x + i, n - i) * scale;
+    store_part(y + i, load_part(y + i, n - i) >= p ? kept : f32{}, n - i);
   }
 }
 

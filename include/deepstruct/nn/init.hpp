@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "../core/tensor.hpp"
+#include "../kernels/elementwise.hpp"
 
 namespace deepstruct {
 
@@ -54,8 +55,13 @@ inline double xavier_std(const Shape& weight, double gain) {
   const Fans f = fans(weight);
   return f.in + f.out == 0 ? 0 : gain * std::sqrt(2 / (f.in + f.out));
 }
+/// Tensor::uniform(shape, −bound, bound, rng), by vectors and threads.
 inline Tensor symmetric_uniform(const Shape& shape, double bound, Rng& rng) {
-  return Tensor::uniform(shape, -static_cast<float>(bound), static_cast<float>(bound), rng);
+  const auto b = static_cast<float>(bound);
+  check(b >= 0, "init: the bound must not be negative (", bound, ")");
+  Tensor t = Tensor::empty(shape);
+  kernels::uniform(cpu{}, t.view(), -b, b, rng.draw());
+  return t;
 }
 }  // namespace detail
 
