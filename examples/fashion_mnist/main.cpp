@@ -11,6 +11,7 @@
 
 #include <deepstruct/deepstruct.hpp>
 #include <deepstruct/io.hpp>
+#include <deepstruct/prune/obd.hpp>
 #include <deepstruct/prune/sensitivity.hpp>
 
 #include <iostream>
@@ -104,7 +105,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   // Ctrl-C ended it.
   double accuracy = 0;
   const auto learn = [&](ds::MaskedDeepFFN& m, ds::Rng& order, const std::string& phase, int epochs) {
-    // Weight decay, because magnitude decides who goes: with plain Adam 95 % cost 0.8 points instead of 0.3 (seed 1).
+    // With a tenth of this weight decay the networks end at 89.94 and 89.16 % instead of 90.27 and 89.38 (seed 1).
     ds::AdamW adam{.lr = s.lr, .weight_decay = 0.1};
     const std::int64_t steps = epochs * ((train.size() + s.batch - 1) / s.batch);
     const ds::CosineAnnealingLR schedule{.lr = s.lr, .T_max = steps, .eta_min = s.lr / 100};
@@ -146,10 +147,17 @@ int work(CLI::App& app, const examples::Parse& parse) {
       ds::sensitivity_scan(model, ds::Magnitude(), {0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02},
                            [&](const auto& m) { return ds::evaluate(m, test).accuracy; });
 
-  // Prune, retrain, repeat.
+  // Prune, retrain, repeat. Optimal brain damage tells how much the loss rises without a weight: 89.38 % are right at
+  // the end, where magnitude leaves 88.05 (seed 1).
+  std::vector<ds::Batch> sample_batches;
+  for (std::int64_t k = 0; k < std::min<std::int64_t>(2000, train.size()); k += 250)
+    sample_batches.push_back(train.slice(k, std::min(k + 250, train.size())));
+  const auto obd = [&](ds::MaskedDeepFFN& m) {
+    ds::set_obd_saliency(m, sample_batches, {}, {.curvature = ds::Curvature::gauss_newton});
+  };
   for (int round = 1; round <= s.rounds; ++round) {
     const std::int64_t goal = weights_left(all, s.sparsity, round, s.rounds), now = ds::get_network_weight_count(model);
-    ds::prune_network_by_saliency(model, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
+    ds::prune(model, obd, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
     ds::apply_mask(model);
     accuracy = ds::evaluate(model, test).accuracy;
     after_pruning.push_back({sparsity(), accuracy});
@@ -197,7 +205,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   svg::line_chart(
       out / "accuracy_against_sparsity.svg",
       {.title = "Accuracy against sparsity",
-       .subtitle = "784-300-100-10, smallest weights removed in " + std::to_string(s.rounds) + " rounds, test set",
+       .subtitle = "784-300-100-10, least salient weights removed in " + std::to_string(s.rounds) + " rounds, test set",
        .x = {.label = "weights removed", .scale = svg::Scale::log_remaining, .format = svg::Format::percent},
        .y = {.label = "accuracy", .format = svg::Format::percent},
        .series = {{.name = "after retraining", .points = after_training, .labels = {0}},
