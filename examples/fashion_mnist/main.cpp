@@ -2,6 +2,7 @@
 // faster.
 #include "common/csv_log.hpp"
 #include "common/files.hpp"
+#include "common/first_batches.hpp"
 #include "common/idx_folder.hpp"
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
@@ -97,8 +98,8 @@ int work(CLI::App& app, const examples::Parse& parse) {
   ds::MaskedDeepFFN model(inputs, 10, {300, 100}, {}, rng);
   ds::to(model, s.device);
   const std::int64_t all = ds::get_network_weight_count(model);
-  const auto sparsity = [&] {
-    return 1 - static_cast<double>(ds::get_network_weight_count(model)) / static_cast<double>(all);
+  const auto sparsity = [&](const ds::MaskedDeepFFN& m) {
+    return 1 - static_cast<double>(ds::get_network_weight_count(m)) / static_cast<double>(all);
   };
 
   // Trains some epochs, in an order of its own, with a learning rate that falls along half a cosine; returns false if
@@ -117,10 +118,8 @@ int work(CLI::App& app, const examples::Parse& parse) {
     };
     options.on_epoch = [&](const ds::Progress& p) {
       const ds::Evaluation e = ds::evaluate(m, test);
-      const std::int64_t weights = ds::get_network_weight_count(m);
       accuracy = e.accuracy;
-      log.row(phase, p.epoch, weights, 1 - static_cast<double>(weights) / static_cast<double>(all), p.loss, p.accuracy,
-              e.loss, e.accuracy);
+      log.row(phase, p.epoch, ds::get_network_weight_count(m), sparsity(m), p.loss, p.accuracy, e.loss, e.accuracy);
       progress.line(phase + "  epoch " + std::to_string(p.epoch) + "/" + std::to_string(epochs) + "  loss " +
                     examples::fixed(p.loss, 4) + "  test accuracy " + examples::fixed(100 * e.accuracy, 2) + " %");
       progress.begin(phase);
@@ -138,35 +137,33 @@ int work(CLI::App& app, const examples::Parse& parse) {
 
   // Dense.
   if (!learn(model, rng, "dense", s.epochs)) return stopped();
-  const double dense_accuracy = accuracy;
-  ds::MaskedDeepFFN dense =
-      model;  // trains on beside the other: as many epochs, data in the same order, nothing pruned
+  // Trains on beside the other: as many epochs, data in the same order, nothing pruned.
+  ds::MaskedDeepFFN dense = model;
   ds::Rng dense_rng = rng;
-  std::vector<examples::svg::Point> after_pruning, after_training{{0, dense_accuracy}};
+  const auto epochs_after = [&](int round) { return round < s.rounds ? s.retrain : s.finish; };
+  std::vector<examples::svg::Point> after_pruning, after_training{{0, accuracy}};
   const ds::Sensitivity sensitivity =
       ds::sensitivity_scan(model, ds::Magnitude(), {0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02},
                            [&](const auto& m) { return ds::evaluate(m, test).accuracy; });
 
   // Prune, retrain, repeat. Optimal brain damage tells how much the loss rises without a weight: 89.38 % are right at
   // the end, where magnitude leaves 88.05 (seed 1).
-  std::vector<ds::Batch> sample_batches;
-  for (std::int64_t k = 0; k < std::min<std::int64_t>(2000, train.size()); k += 250)
-    sample_batches.push_back(train.slice(k, std::min(k + 250, train.size())));
+  const auto some = examples::first_batches(train, 2000, 250);
   const auto obd = [&](ds::MaskedDeepFFN& m) {
-    ds::set_obd_saliency(m, sample_batches, {}, {.curvature = ds::Curvature::gauss_newton});
+    ds::set_obd_saliency(m, some, {}, {.curvature = ds::Curvature::gauss_newton});
   };
   for (int round = 1; round <= s.rounds; ++round) {
     const std::int64_t goal = weights_left(all, s.sparsity, round, s.rounds), now = ds::get_network_weight_count(model);
     ds::prune(model, obd, ds::absolute(now - goal), {.exact = true, .keep_per_layer = 10});
     ds::apply_mask(model);
     accuracy = ds::evaluate(model, test).accuracy;
-    after_pruning.push_back({sparsity(), accuracy});
-    const int epochs = round < s.rounds ? s.retrain : s.finish;
-    if (!learn(model, rng, "pruned " + examples::fixed(100 * sparsity(), 1) + " %", epochs)) return stopped();
-    after_training.push_back({sparsity(), accuracy});
+    after_pruning.push_back({sparsity(model), accuracy});
+    const std::string phase = "pruned " + examples::fixed(100 * sparsity(model), 1) + " %";
+    if (!learn(model, rng, phase, epochs_after(round))) return stopped();
+    after_training.push_back({sparsity(model), accuracy});
   }
   for (int round = 1; round <= s.rounds; ++round)
-    if (!learn(dense, dense_rng, "dense", round < s.rounds ? s.retrain : s.finish)) return stopped();
+    if (!learn(dense, dense_rng, "dense", epochs_after(round))) return stopped();
   ds::save(dense, out / "dense.safetensors", {.slots = false});
 
   // Pack, and check that nothing changed.
@@ -186,7 +183,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   nlohmann::ordered_json report;
   report["dense_accuracy"] = card.before.accuracy;
   report["pruned_accuracy"] = card.after.accuracy;
-  report["sparsity"] = sparsity();
+  report["sparsity"] = sparsity(model);
   report["weights_full"] = card.before.nnz;
   report["weights_packed"] = card.after.nnz;
   report["bytes_full"] = card.before.file_bytes;

@@ -4,6 +4,7 @@
 
 #include "common/csv_log.hpp"
 #include "common/files.hpp"
+#include "common/first_batches.hpp"
 #include "common/idx_folder.hpp"
 #include "common/interrupt.hpp"
 #include "common/main.hpp"
@@ -65,8 +66,7 @@ class Laboratory {
         test_(examples::load_half(s_.data, "t10k", 10, s_.limit)) {
     material_.example = ds::with_extent(train_.x_shape(), 0, 1);
     material_.scope = s_.scope;
-    for (std::int64_t k = 0; k < std::min(s_.samples, train_.size()); k += 250)
-      material_.data.push_back(train_.slice(k, std::min({k + 250, s_.samples, train_.size()})));
+    material_.data = examples::first_batches(train_, s_.samples, 250);
   }
 
   std::int64_t inputs() const { return train_.x_shape().rows(); }

@@ -9,12 +9,6 @@
 
 namespace reproduce {
 
-/// A network after training, for the report card of one that was pruned before.
-inline ds::MaskedDeepFFN trained(const Lab& lab, ds::MaskedDeepFFN model, const Recipe& recipe, ds::Rng& rng) {
-  lab.fit(model, recipe, rng);
-  return model;
-}
-
 /// Lee et al. 2019: LeNet-300-100 pruned once at initialisation by SNIP, error 1.6 % with 5 % of the weights, 2.4 %
 /// with 2 %. Weights that lie on no path from a pixel to an output are of no use: they go, and the next salient ones
 /// that do stay in their place (prune_connected).
@@ -37,10 +31,10 @@ inline void snip(Lab& lab) {
       ds::MaskedDeepFFN small = ds::pack(model);
       // 250 epochs are as many as in the paper; the sparser network gains 0.1 points by another 250.
       const Recipe recipe{.epochs = lab.epochs(most_gone ? 500 : 250, 6), .lr = most_gone ? 0.2 : 0.1};
-      ds::Rng dense_rng = rng;
+      const ds::Rng dense_rng = rng;
       lab.fit(small, recipe, rng);
       errors.push_back(lab.error(small));
-      if (seed == 1 && !most_gone) lab.card(result, trained(lab, untrained, recipe, dense_rng), small);
+      if (seed == 1 && !most_gone) lab.card(result, lab.trained(untrained, recipe, dense_rng), small);
       lab.measured(result, "trained", seed, ds::get_network_weight_count(small), errors.back());
     }
     const Spread e(errors);
@@ -69,10 +63,10 @@ inline void synflow(Lab& lab) {
                  "layers");
     ds::MaskedDeepFFN small = ds::pack(model);
     const Recipe recipe{.epochs = lab.epochs(40, 3), .weight_decay = 0};
-    ds::Rng dense_rng = rng;
+    const ds::Rng dense_rng = rng;
     lab.fit(small, recipe, rng);
     errors.push_back(lab.error(small));
-    if (seed == 1) lab.card(result, trained(lab, untrained, recipe, dense_rng), small);
+    if (seed == 1) lab.card(result, lab.trained(untrained, recipe, dense_rng), small);
     lab.measured(result, "SynFlow, trained", seed, left.after(), errors.back());
   }
   const std::string of = " of " + std::to_string(lab.seeds);

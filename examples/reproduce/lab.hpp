@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/csv_log.hpp"
+#include "common/first_batches.hpp"
 #include "common/numbers.hpp"
 #include "common/report_card.hpp"
 
@@ -80,6 +81,12 @@ class Lab {
     options.on_step = [&](const ds::Progress&) { sgd.lr = schedule(++step); };
     if (ds::fit(model, sgd, train, rng, options).stopped) throw Stopped();
   }
+  /// The same on a copy: the dense network beside which a report card sets a pruned one.
+  template <class M>
+  M trained(M model, const Recipe& recipe, ds::Rng rng) const {
+    fit(model, recipe, rng);
+    return model;
+  }
   /// Per cent of the test set that are answered wrong.
   template <class M>
   double error(const M& model) const {
@@ -87,10 +94,7 @@ class Lab {
   }
   /// The first samples of the training set, in batches.
   std::vector<ds::Batch> some(std::int64_t samples, std::int64_t batch = 100) const {
-    std::vector<ds::Batch> all;
-    samples = std::min(samples, train.size());
-    for (std::int64_t k = 0; k < samples; k += batch) all.push_back(train.slice(k, std::min(samples, k + batch)));
-    return all;
+    return examples::first_batches(train, samples, batch);
   }
 
   /// One measurement: into the log, and on the screen.

@@ -32,11 +32,8 @@ inline void magnitude(Lab& lab) {
       lab.fit(model, recipe, own);
       (whole ? blinded : uniform).push_back(lab.error(model));
       lab.measured(result, how, seed, ds::get_network_weight_count(model), (whole ? blinded : uniform).back());
-      if (seed > 1 || !whole) continue;
-      ds::MaskedDeepFFN unpruned = trained;
-      own = ds::Rng(static_cast<std::uint64_t>(seed));
-      lab.fit(unpruned, recipe, own);
-      lab.card(result, unpruned, ds::pack(model));
+      if (seed == 1 && whole)
+        lab.card(result, lab.trained(trained, recipe, ds::Rng(static_cast<std::uint64_t>(seed))), ds::pack(model));
     }
   }
   const Spread b(blinded), u(uniform), raw_b(blinded_raw), raw_u(uniform_raw);

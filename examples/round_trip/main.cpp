@@ -149,7 +149,7 @@ int work(CLI::App& app, const examples::Parse& parse) {
   if (!learn(back, adam, order, "learns on", s.again)) return interrupt.exit_code();
   if (!learn(other, other_adam, other_order, "the original", s.again)) return interrupt.exit_code();
   tell("learnt on", accuracy(back), "; had it never been a graph: " + percent(accuracy(other)));
-  std::cout << "graph and pictures are in " << out.string() << '\n';
+  std::cout << "graph, report card and pictures are in " << out.string() << '\n';
   return 0;
 }
 
