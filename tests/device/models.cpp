@@ -8,14 +8,16 @@
 #include <deepstruct/transform/compact.hpp>
 #include <deepstruct/transform/graph_transform.hpp>
 
+#include "beside_cpu.hpp"
 #include "support/cases.hpp"
 
 using namespace deepstruct;
+using test::gpu;
 using test::require_error;
+using test::require_near;
+using test::require_same_parameters;
 
 namespace {
-
-constexpr Device gpu = Device::cuda;
 
 Dataset blobs(std::int64_t n, std::int64_t features, std::int64_t classes, const Shape& shape) {
   Rng rng(5);
@@ -27,26 +29,6 @@ Dataset blobs(std::int64_t n, std::int64_t features, std::int64_t classes, const
   }
   return {reshape(x, shape).value(), y, classes};
 }
-void require_near(const Tensor& got, const Tensor& want, float tolerance) {
-  REQUIRE(got.shape() == want.shape());
-  const std::vector<float> a = got.to_vector(), b = want.to_vector();
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    INFO("element " << i << " of " << got.shape() << ": " << a[i] << " and on the CPU " << b[i]);
-    REQUIRE(std::fabs(a[i] - b[i]) <= tolerance * (1 + std::fabs(b[i])));
-  }
-}
-template <class M>
-void require_same_parameters(const M& there, const M& here, float tolerance) {
-  std::vector<const Param*> a, b;
-  each_param(there, [&](const Param& p) { a.push_back(&p); });
-  each_param(here, [&](const Param& p) { b.push_back(&p); });
-  REQUIRE(a.size() == b.size());
-  for (std::size_t k = 0; k < a.size(); ++k) {
-    REQUIRE(a[k]->device() == gpu);
-    require_near(a[k]->value(), b[k]->value(), tolerance);
-  }
-}
-
 /// Trains both for some steps and compares losses and parameters.
 template <class M, class Optimizer>
 void train_both(M here, Optimizer optimizer, const Dataset& data, float tolerance = 2e-4f) {
@@ -125,10 +107,7 @@ TEST_CASE("Pruning, packing and rewiring on a GPU give the masks and values of t
   for (const double share : {0.3, 0.5}) {
     prune_network_by_saliency(here, percentage(100 * share), {.exact = true});
     prune_network_by_saliency(there, percentage(100 * share), {.exact = true});
-    std::vector<Mask> a, b;
-    each_masked(here, [&](const auto& layer) { a.push_back(layer.mask()); });
-    each_masked(there, [&](const auto& layer) { b.push_back(layer.mask()); });
-    REQUIRE(a == b);
+    REQUIRE(test::masks_of(there) == test::masks_of(here));
   }
   MaskedDeepFFN packed_here = pack(here), packed_there = pack(there);
   REQUIRE(device_of(packed_there) == gpu);

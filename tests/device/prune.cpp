@@ -3,6 +3,7 @@
 #include <deepstruct/graph.hpp>
 #include <deepstruct/prune.hpp>
 
+#include "beside_cpu.hpp"
 #include "support/cases.hpp"
 
 #include <functional>
@@ -46,11 +47,6 @@ void require_same_saliencies(const PruneNet& there, const PruneNet& here, double
     ++l;
   });
 }
-std::vector<Mask> device_masks(const PruneNet& net) {
-  std::vector<Mask> masks;
-  each_masked(net, [&](const auto& layer) { masks.push_back(layer.mask()); });
-  return masks;
-}
 
 }  // namespace
 
@@ -89,10 +85,7 @@ TEST_CASE("Criteria on a GPU give the saliencies of the CPU") {
         {"layer-wise", obd(Curvature::layerwise)}};
     for (const auto& [name, set] : criteria) {
       INFO(name << (store == storage::packed ? ", packed" : ", full"));
-      PruneNet here = net, there = net;
-      to(there, Device::cuda);
-      set(here);
-      set(there);
+      auto [here, there] = test::on_both(net, set);
       require_same_saliencies(there, here, 2e-4);
       REQUIRE(prune_network_by_saliency(there, remaining(60)).after() == 60);
       REQUIRE(device_of(there) == Device::cuda);
@@ -136,21 +129,9 @@ TEST_CASE("Surgery, paths and patterns on a GPU leave the masks of the CPU") {
          }}};
     for (const auto& [name, prune] : ways) {
       INFO(name << (store == storage::packed ? ", packed" : ", full"));
-      PruneNet here = net, there = net;
-      to(there, Device::cuda);
-      prune(here);
-      prune(there);
-      REQUIRE(device_masks(there) == device_masks(here));
-      REQUIRE(device_of(there) == Device::cuda);
-      std::vector<std::vector<float>> want;
-      each_param(here, [&](const Param& p) { want.push_back(p.value().to_vector()); });
-      std::size_t k = 0;
-      each_param(there, [&](const Param& p) {
-        const std::vector<float> got = p.value().to_vector();
-        REQUIRE(got.size() == want[k].size());
-        for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(std::fabs(got[i] - want[k][i]) <= 1e-4f);
-        ++k;
-      });
+      const auto [here, there] = test::on_both(net, prune);
+      REQUIRE(test::masks_of(there) == test::masks_of(here));
+      test::require_same_parameters(there, here, 5e-5f);
     }
   }
 }
