@@ -167,6 +167,26 @@ TEST_CASE("the sparse triple is right for every batch and pattern") {
   });
 }
 
+TEST_CASE("a large batch goes through the sparse triple in parts") {
+  test::on_every_isa([] {
+    Rng rng(8);
+    const Mask m = Mask::random(40, 50, 0.5, rng);
+    const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng), bias = Tensor::normal({m.rows()}, 0, 1, rng);
+    for (std::int64_t b : {256, 257, 300, 1024, 1025, 1200}) {
+      INFO("batch " << b);
+      const Tensor x = Tensor::normal({b, m.cols()}, 0, 1, rng), dy = Tensor::normal({b, m.rows()}, 0, 1, rng);
+      const auto want_dx = reference::sparse_linear_dx(m, values, dy);
+      const auto want_dw = reference::sparse_linear_dw(m, dy, x);
+      test::require_close(sparse(m, values, x, &bias), reference::sparse_linear(m, values, x, &bias));
+      test::require_close(sparse_dx(m, values, dy), want_dx);
+      test::require_close(sparse_dw(m, dy, x), want_dw);
+      const auto [dx, dw] = sparse_backward(m, values, x, dy);
+      test::require_close(dx, want_dx);
+      test::require_close(dw, want_dw);
+    }
+  });
+}
+
 TEST_CASE("edges are picked from and placed into a full weight") {
   test::Poison poison;
   Rng rng(5);

@@ -53,7 +53,7 @@ float at(float x, float a = 0, float b = 0) {
 
 }  // namespace
 
-TEST_CASE("exp, log, log1p, tanh, sigmoid, softplus and sqrt are within a few ulp of libm") {
+TEST_CASE("exp, log, log1p, tanh, sigmoid, softplus, gelu and sqrt are within a few ulp of libm") {
   test::on_every_isa([] {
     CHECK(worst_ulps<fn::exp>(-87, 88.7f, [](double x) { return std::exp(x); }) <= 2);
     CHECK(worst_ulps<fn::exp>(-103, -87, [](double x) { return std::exp(x); }) <= 2);
@@ -70,6 +70,10 @@ TEST_CASE("exp, log, log1p, tanh, sigmoid, softplus and sqrt are within a few ul
               -80, 20, [](double x) { return std::log1p(std::exp(x)); }, 1, 20) <= 6);
     CHECK(worst_ulps<fn::elu>(
               -20, 0, [](double x) { return std::expm1(x); }, 1, 1) <= 6);
+    const auto gelu = [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); };
+    CHECK(worst_ulps<fn::gelu>(-12.9f, 0, gelu) <= 6);
+    CHECK(worst_ulps<fn::gelu>(-0.01f, 0.01f, gelu) <= 6);
+    CHECK(worst_ulps<fn::gelu>(0, 20, gelu) <= 4);
     CHECK(worst_ulps<fn::sqrt>(0, 1e10f, [](double x) { return std::sqrt(x); }) <= 0.5);
   });
 }
@@ -82,6 +86,10 @@ TEST_CASE("elementary functions at their ends") {
     CHECK(at<fn::exp>(89) == inf);
     CHECK(at<fn::exp>(0) == 1);
     CHECK(std::isnan(at<fn::exp>(nan)));
+    CHECK(at<fn::gelu>(-20) == 0);
+    CHECK(at<fn::gelu>(1e30f) == 1e30f);
+    CHECK(at<fn::gelu>(inf) == inf);
+    CHECK(std::isnan(at<fn::gelu>(nan)));
     CHECK(at<fn::log>(0) == -inf);
     CHECK(at<fn::log>(-0.0f) == -inf);
     CHECK(at<fn::log>(inf) == inf);

@@ -13,7 +13,6 @@ namespace deepstruct::kernels {
 
 /// Functions without a vector form, in double.
 namespace scalar {
-inline double erfc(double x) { return std::erfc(x); }
 inline double sin(double x) { return std::sin(x); }
 inline double cos(double x) { return std::cos(x); }
 inline float pow(float x, float a) { return static_cast<float>(std::pow(double{x}, double{a})); }

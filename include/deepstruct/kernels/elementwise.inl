@@ -32,12 +32,11 @@
   return s * (1.0f + x * (1.0f - s));
 }
 
-// x·Φ(x); Φ(x) = ½·erfc(−x/√2) keeps its relative accuracy in the left tail.
-[[gnu::always_inline]] inline f32 f(fn::gelu, f32 x, float, float) {
-  return x * 0.5f * each_lane(x * -0.70710678f, scalar::erfc);
-}
+// x·Φ(x)
+[[gnu::always_inline]] inline f32 f(fn::gelu, f32 x, float, float) { return x * normal_cdf(x, bell(x)); }
 [[gnu::always_inline]] inline f32 df(fn::gelu, f32 x, f32, float, float) {
-  return 0.5f * each_lane(x * -0.70710678f, scalar::erfc) + x * 0.39894228f * exp(x * x * -0.5f);
+  const f32 e = bell(x);
+  return normal_cdf(x, e) + x * 0.39894228f * e;
 }
 
 // ½x(1 + tanh(√(2/π)(x + 0.044715x³)))

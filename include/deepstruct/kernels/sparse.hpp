@@ -1,6 +1,8 @@
 // The sparse triple on the CPU: y = x Wᵀ + b, dx = dy W, dw = dyᵀ x at the mask.
 #pragma once
 
+#include "../core/buffer.hpp"
+#include "../core/shape.hpp"
 #include "elementwise.hpp"
 #include "plan.hpp"
 
@@ -20,6 +22,30 @@ namespace deepstruct::kernels {
 
 /// Fewer samples are walked row by row: their columns are no whole vectors in storage.
 inline constexpr std::int64_t sparse_plan_samples = 16;
+
+/// Calls f(first, part) with parts of a batch of more than `far` samples, copied so that their columns lie side by
+/// side; else, or where no column is read often, with the batch itself. In a large batch a few samples of each column
+/// lie a page and more apart, and edges jump from column to column: of 4096 samples, 1024 → 1024, density 0.1, forward
+/// goes from 27 to 49 % of the peak so, backward from 28 to 46 %.
+template <class F>
+void in_near_parts(csr_view m, matrix_view<const float> x, std::int64_t far, F&& f) {
+  if (x.rows <= far || m.nnz < 8 * x.cols) return f(std::int64_t{0}, x);
+  constexpr std::int64_t near = 128;
+  const std::int64_t ld = leading_stride(near);
+  Buffer<float> storage(static_cast<std::size_t>(x.cols * ld));
+  for (std::int64_t first = 0; first < x.rows; first += near) {
+    const std::int64_t count = std::min(near, x.rows - first);
+    parallel_blocks(x.cols, elementwise_grain / near, [&](std::int64_t c, std::int64_t end) {
+      for (; c < end; ++c) std::copy_n(x.col(c) + first, count, storage.data() + c * ld);
+    });
+    f(first, matrix_view<const float>{storage.data(), count, x.cols, ld});
+  }
+}
+/// `count` samples from `first` on.
+template <class T>
+matrix_view<T> samples_of(matrix_view<T> x, std::int64_t first, std::int64_t count) {
+  return {x.data + first, count, x.cols, x.ld};
+}
 
 /// Rows per part so that a part is some 10 µs of work.
 inline std::int64_t sparse_grain(csr_view m, std::int64_t samples) {
@@ -56,16 +82,19 @@ inline void sparse_linear(cpu, csr_view m, plan_view plan, const float* values, 
     });
   }
   const auto body = simd::pick(&baseline::sparse_panel, &avx2::sparse_panel, &avx512::sparse_panel);
-  // A transposed pattern has its values brought into order panel by panel: not for every tile of samples anew.
-  const std::int64_t tile = plan.edge ? x.rows : 64, tiles = (x.rows + tile - 1) / tile, parts = tiles * plan.panels;
-  parallel_blocks(parts, sparse_grain(m, x.rows) * parts / std::max<std::int64_t>(1, m.rows) + 1,
-                  [&](std::int64_t first, std::int64_t last) {
-                    for (std::int64_t part = first; part < last; ++part) {
-                      const std::int64_t lane = part % tiles * tile;
-                      body(plan, part / tiles, values, x.data + lane, x.ld, bias, relu, y.data + lane, y.ld,
-                           std::min(tile, x.rows - lane));
-                    }
-                  });
+  in_near_parts(m, x, 256, [&](std::int64_t begin, matrix_view<const float> near) {
+    // A transposed pattern has its values brought into order panel by panel: not for every tile of samples anew.
+    const std::int64_t tile = plan.edge ? near.rows : 64, tiles = (near.rows + tile - 1) / tile,
+                       parts = tiles * plan.panels;
+    parallel_blocks(parts, sparse_grain(m, near.rows) * parts / std::max<std::int64_t>(1, m.rows) + 1,
+                    [&](std::int64_t first, std::int64_t last) {
+                      for (std::int64_t part = first; part < last; ++part) {
+                        const std::int64_t lane = part % tiles * tile;
+                        body(plan, part / tiles, values, near.data + lane, near.ld, bias, relu, y.data + begin + lane,
+                             y.ld, std::min(tile, near.rows - lane));
+                      }
+                    });
+  });
 }
 
 /// Panels per part of a backward kernel: some 10 µs of work, at least two parts a thread where there are so many.
@@ -81,8 +110,11 @@ inline void sparse_linear_dw(cpu, csr_view m, plan_view plan, matrix_view<const 
     return;
   }
   const auto body = simd::pick(&baseline::sparse_panel_dw, &avx2::sparse_panel_dw, &avx512::sparse_panel_dw);
-  parallel_blocks(plan.panels, sparse_panels(m, plan, x.rows), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t panel = first; panel < last; ++panel) body(plan, panel, dy, x, dw);
+  in_near_parts(m, x, 256, [&](std::int64_t begin, matrix_view<const float> near) {
+    parallel_blocks(plan.panels, sparse_panels(m, plan, near.rows), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t panel = first; panel < last; ++panel)
+        body(plan, panel, samples_of(dy, begin, near.rows), near, begin > 0, dw);
+    });
   });
 }
 
@@ -90,8 +122,13 @@ inline void sparse_linear_backward(cpu, csr_view m, plan_view plan, const float*
                                    matrix_view<const float> dy, matrix_view<float> dx, float* dw) {
   const auto body =
       simd::pick(&baseline::sparse_panel_backward, &avx2::sparse_panel_backward, &avx512::sparse_panel_backward);
-  parallel_blocks(plan.panels, sparse_panels(m, plan, x.rows), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t panel = first; panel < last; ++panel) body(plan, panel, values, x, dy, dx, dw);
+  // Each part brings the gradients of the edges here and back.
+  in_near_parts(m, dy, 1024, [&](std::int64_t begin, matrix_view<const float> near) {
+    parallel_blocks(plan.panels, sparse_panels(m, plan, near.rows), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t panel = first; panel < last; ++panel)
+        body(plan, panel, values, samples_of(x, begin, near.rows), near, begin > 0, samples_of(dx, begin, near.rows),
+             dw);
+    });
   });
 }
 

@@ -59,15 +59,14 @@ inline void sparse_unstage(const float* from, const std::int32_t* edge, std::int
   for (; k < n; ++k) values[edge[k]] = from[k];
 }
 
-/// y (+)= Σ w·x over the edges of a block for `left` samples of at most Vectors vectors, of which the last one may lie
-/// on that before it (both are the same then), or all on the first one. The first block starts with the bias, the last
-/// one ends with ReLU where wanted.
+/// y (+)= Σ w·x over the edges of a block for `left` samples, which fill at most Vectors vectors and more than
+/// Vectors − 2; the last one may lie on that before it (both are the same then). The first block starts with the bias,
+/// the last one ends with ReLU where wanted.
 template <int Vectors>
 inline void sparse_block_rows(sparse_block b, const float* values, bool walk_order, const float* x, std::int64_t ldx,
                               const float* bias, bool relu, float* y, std::int64_t ldy, std::int64_t left) {
-  const std::int64_t step = Vectors == sparse_vectors || left > (Vectors - 2) * width ? width : 0;
-  const std::int64_t last = (left > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * step;
-  const auto at = [&](int v) __attribute__((always_inline)) { return v == Vectors - 1 ? last : v * step; };
+  const std::int64_t last = (left > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * width;
+  const auto at = [&](int v) __attribute__((always_inline)) { return v == Vectors - 1 ? last : v * width; };
   for (std::int64_t r = 0; r < b.rows; ++r, y += ldy) {
     const std::int64_t n = b.row[r].edges;
     if (n == 0 && !b.first && !b.last) continue;
@@ -75,12 +74,18 @@ inline void sparse_block_rows(sparse_block b, const float* values, bool walk_ord
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) sum[v] = b.first ? splat(bias ? bias[r] : 0.0f) : load(y + at(v));
     const float* w = walk_order ? values : values + b.row[r].first;
-    for (std::int64_t k = 0; k < n; ++k) {
-      const float* in = x + b.col[k] * ldx;
-      const f32 factor = splat(w[k]);
+    const auto add = [&](std::int64_t col, f32 factor) __attribute__((always_inline)) {
+      const float* in = x + col * ldx;
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[v] += factor * load(in + at(v));
+    };
+    std::int64_t k = 0;
+    for (; Vectors == sparse_vectors && k + 4 <= n; k += 4) {
+      const quad factors = load_quad(w + k);
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) add(b.col[k + q], splat(factors[q]));
     }
+    for (; k < n; ++k) add(b.col[k], splat(w[k]));
     b.col += n;
     if (walk_order) values += n;
     if (relu && b.last) {
@@ -99,9 +104,11 @@ inline void sparse_block_lanes(sparse_block b, const float* values, bool walk_or
   for (std::int64_t lane = 0; lane < lanes;) {
     const std::int64_t left = lanes - lane;
     const bool whole = left > (sparse_vectors - 2) * width;  // three of four vectors cost less than two and one
-    (whole ? sparse_block_rows<sparse_vectors> : sparse_block_rows<half>)(b, values, walk_order, x + lane, ldx, bias,
-                                                                          relu, y + lane, ldy, left);
-    lane += (whole ? sparse_vectors : left > (half - 2) * width ? half : 1) * width;
+    const bool many = left > 2 * width;
+    (whole  ? sparse_block_rows<sparse_vectors>
+     : many ? sparse_block_rows<half>
+            : sparse_block_rows<2>)(b, values, walk_order, x + lane, ldx, bias, relu, y + lane, ldy, left);
+    lane += (whole ? sparse_vectors : many ? half : 2) * width;
   }
 }
 
@@ -155,16 +162,17 @@ inline void sparse_rows(csr_view m, const float* values, matrix_view<const float
 /// dw (+)= Σ dy·x over the samples of the edges of a block, in the order of the values, and with dx also dx (+)= w·dy:
 /// `own` is the side that a row has (kept in registers, x of a transposed pattern), `other` the side its edges lead to.
 /// A loaded column serves both sums, so this is bound by multiply-adds. Four edges' dot products are summed over lanes
-/// together. Four whole vectors of samples, or two of which `lanes` lanes count: to mask them costs nothing, as other
-/// units than those of the multiply-adds do it. Of a single vector the second one is a shadow.
-template <int Vectors, bool WithDx>
+/// together. `lanes` lanes count: all vectors are whole, or the last two have masks, which costs nothing, as other
+/// units than those of the multiply-adds apply them. Where the last vector has no lane it is a shadow of that before
+/// it.
+template <int Vectors, bool Whole, bool WithDx>
 inline void sparse_block_dots(sparse_block b, const float* w, const float* own, std::int64_t ldo, const float* other,
                               std::int64_t ldx, std::int64_t lanes, bool add, float* dw, float* dx, std::int64_t ldd) {
-  constexpr bool whole = Vectors == 4;
-  const std::int64_t step = whole || lanes > width ? width : 0;
-  const i32 mask[2] = {first_lanes(lanes), first_lanes(lanes - width)};
+  const std::int64_t last = (Whole || lanes > (Vectors - 1) * width ? Vectors - 1 : Vectors - 2) * width;
+  const i32 mask[2] = {first_lanes(lanes - (Vectors - 2) * width), first_lanes(lanes - (Vectors - 1) * width)};
+  const auto lane = [&](int v) __attribute__((always_inline)) { return v == Vectors - 1 ? last : v * width; };
   const auto get = [&](const float* from, int v) __attribute__((always_inline)) {
-    return whole ? load(from + v * width) : load_masked(from + v * step, mask[v % 2]);
+    return Whole || v < Vectors - 2 ? load(from + lane(v)) : load_masked(from + lane(v), mask[v - (Vectors - 2)]);
   };
   for (std::int64_t r = 0; r < b.rows; ++r, own += ldo, dx += ldd) {
     const std::int64_t n = b.row[r].edges;
@@ -174,7 +182,7 @@ inline void sparse_block_dots(sparse_block b, const float* w, const float* own, 
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       mine[v] = get(own, v);
-      if constexpr (WithDx) sum[v] = b.first ? f32{} : load(dx + v * step);
+      if constexpr (WithDx) sum[v] = b.first ? f32{} : load(dx + lane(v));
     }
     for (std::int64_t k = 0; k < n; k += 4) {
       f32 dot[4] = {};
@@ -204,44 +212,49 @@ inline void sparse_block_dots(sparse_block b, const float* w, const float* own, 
       w += n;
       dw += n;
 #pragma GCC unroll 4
-      for (int v = Vectors - 1; v >= 0; --v) store(dx + v * step, sum[v]);
+      for (int v = Vectors - 1; v >= 0; --v) store(dx + lane(v), sum[v]);
     }
   }
 }
 
-/// dw of the edges of a panel over all samples.
+/// The same for all samples, so many at a time as registers hold: of three and four vectors four (33 to 63 samples as
+/// two and two: 1.4 times the time).
+template <bool WithDx>
+inline void sparse_block_samples(sparse_block b, const float* w, const float* own, std::int64_t ldo, const float* other,
+                                 std::int64_t ldx, std::int64_t samples, bool add, float* dw, float* dx,
+                                 std::int64_t ldd) {
+  for (std::int64_t s = 0; s < samples;) {
+    const std::int64_t left = samples - s;
+    (left >= 4 * width  ? sparse_block_dots<4, true, WithDx>
+     : left > 2 * width ? sparse_block_dots<4, false, WithDx>
+                        : sparse_block_dots<2, false, WithDx>)(b, w, own + s, ldo, other + s, ldx, left, add || s > 0,
+                                                               dw, WithDx ? dx + s : nullptr, ldd);
+    s += left > 2 * width ? 4 * width : 2 * width;
+  }
+}
+
+/// dw (+)= of the edges of a panel over all samples.
 inline void sparse_panel_dw(plan_view p, std::int64_t panel, matrix_view<const float> dy, matrix_view<const float> x,
-                            float* dw) {
+                            bool add, float* dw) {
   for (std::int64_t block = 0; block < p.blocks; ++block) {
     const sparse_block b = sparse_block_of(p, panel, block);
-    const float *own = dy.col(b.begin), *other = x.col(block * p.block_cols);
-    for (std::int64_t s = 0; s < x.rows;) {
-      const bool whole = x.rows - s >= 4 * width;
-      (whole ? sparse_block_dots<4, false> : sparse_block_dots<2, false>)(b, nullptr, own + s, dy.ld, other + s, x.ld,
-                                                                          x.rows - s, s > 0, dw, nullptr, 0);
-      s += whole ? 4 * width : 2 * width;
-    }
+    sparse_block_samples<false>(b, nullptr, dy.col(b.begin), dy.ld, x.col(block * p.block_cols), x.ld, x.rows, add, dw,
+                                nullptr, 0);
   }
 }
 
-/// dx of the features of a panel of the transposed pattern and dw of their edges, over all samples.
+/// dx of the features of a panel of the transposed pattern and dw (+)= of their edges, over all samples.
 inline void sparse_panel_backward(plan_view p, std::int64_t panel, const float* values, matrix_view<const float> x,
-                                  matrix_view<const float> dy, matrix_view<float> dx, float* dw) {
+                                  matrix_view<const float> dy, bool add, matrix_view<float> dx, float* dw) {
   float w[Plan::most_cols], g[Plan::most_cols];
   for (std::int64_t block = 0; block < p.blocks; ++block) {
-    const float* other = dy.col(block * p.block_cols);
     sparse_block rest = sparse_block_of(p, panel, block);
     for (std::int64_t edges; rest.rows > 0;) {
       const sparse_block b = sparse_take(rest, edges);
       sparse_stage(values, b.edge, edges, w);
-      const float* own = x.col(b.begin);
-      float* to = dx.col(b.begin);
-      for (std::int64_t s = 0; s < x.rows;) {
-        const bool whole = x.rows - s >= 4 * width;
-        (whole ? sparse_block_dots<4, true> : sparse_block_dots<2, true>)(b, w, own + s, x.ld, other + s, dy.ld,
-                                                                          x.rows - s, s > 0, g, to + s, dx.ld);
-        s += whole ? 4 * width : 2 * width;
-      }
+      if (add) sparse_stage(dw, b.edge, edges, g);
+      sparse_block_samples<true>(b, w, x.col(b.begin), x.ld, dy.col(block * p.block_cols), dy.ld, x.rows, add, g,
+                                 dx.col(b.begin), dx.ld);
       sparse_unstage(g, b.edge, edges, dw);
     }
   }

@@ -2,6 +2,7 @@
 // formula; the fused derivative stands in kernels/elementwise.inl.
 #pragma once
 
+#include <cmath>
 #include <numbers>
 
 #include "arithmetic.hpp"
@@ -156,7 +157,7 @@ inline Var gelu(const Var& x) {
     const auto density = [](const Var& u) { return exp(u * u * -0.5f) * 0.398942280f; };
     Tensor phi = to(v.value(), Device::cpu);
     phi.for_each([](std::int64_t, float& p) {
-      p = static_cast<float>(0.5 * kernels::scalar::erfc(-double{p} * std::numbers::sqrt2 / 2));
+      p = static_cast<float>(0.5 * std::erfc(-double{p} * std::numbers::sqrt2 / 2));
     });
     const Var distribution = record("normal_cdf", to(std::move(phi), v.device()), {v}, {},
                                     [density](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
