@@ -103,11 +103,13 @@ TEST_CASE("gemm is right for every size") {
 
 TEST_CASE("products with many terms go through every panel") {
   test::on_every_isa([] {
+    test::Poison poison;
     Rng rng(2);
     for (std::int64_t b : {1, 9, 17, 70}) {
       const Tensor x = Tensor::normal({b, 1030}, 0, 1, rng), w = Tensor::normal({19, 1030}, 0, 1, rng);
       const Tensor bias = Tensor::normal({19}, 0, 1, rng);
       test::require_close(gemm(x, w, &bias), reference::linear(x, w, &bias));
+      test::require_close(gemm_with_transposed_weight(x, transposed(w)), reference::linear(x, w, nullptr));
     }
   });
 }
@@ -187,6 +189,26 @@ TEST_CASE("a large batch goes through the sparse triple in parts") {
   });
 }
 
+TEST_CASE("a single sample of a batch goes through the sparse triple") {
+  Rng rng(9);
+  const Mask m = Mask::random(7, 9, 0.5, rng);
+  const Tensor values = Tensor::normal({m.nnz()}, 0, 1, rng);
+  const Tensor x = Tensor::normal({20, 9}, 0, 1, rng), dy = Tensor::normal({20, 7}, 0, 1, rng);
+  const auto third = [](const Tensor& t) {
+    return matrix_view<const float>{t.data() + 2, 1, t.view().cols, t.view().ld};
+  };
+  Tensor x3 = Tensor::empty({1, 9}), dy3 = Tensor::empty({1, 7}), y = Tensor::empty({20, 7}), dw = values;
+  for (std::int64_t c = 0; c < 9; ++c) x3(0, c) = x(2, c);
+  for (std::int64_t r = 0; r < 7; ++r) dy3(0, r) = dy(2, r);
+  kernels::sparse_linear(cpu{}, m.csr(), {}, values.data(), third(x), nullptr, false,
+                         {y.data() + 2, 1, y.view().cols, y.view().ld});
+  const auto want = reference::sparse_linear(m, values, x3, nullptr);
+  for (std::int64_t r = 0; r < 7; ++r) CHECK(std::fabs(double{y(2, r)} - want[r].value) < 1e-6);
+  const kernels::Plan plan(m.csr());
+  kernels::sparse_linear_dw(cpu{}, m.csr(), plan.view(), third(dy), third(x), dw.data());
+  test::require_close(dw, reference::sparse_linear_dw(m, dy3, x3));
+}
+
 TEST_CASE("edges are picked from and placed into a full weight") {
   test::Poison poison;
   Rng rng(5);
@@ -205,16 +227,25 @@ TEST_CASE("edges are picked from and placed into a full weight") {
     }
 }
 
-TEST_CASE("a transposed matrix has its entries exchanged") {
-  test::Poison poison;
-  for (std::int64_t rows : test::sizes)
-    for (std::int64_t cols : {0, 1, 15, 16, 33}) {
-      Rng rng(7);
-      const Tensor x = Tensor::normal({rows, cols}, 0, 1, rng);
-      Tensor y = Tensor::empty({cols, rows});
-      kernels::transpose(cpu{}, x.view(), y.view());
-      REQUIRE(y == transposed(x));
-    }
+TEST_CASE("rows become columns, of a matrix and of samples in any order") {
+  test::on_every_isa([] {
+    test::Poison poison;
+    Rng rng(7);
+    for (std::int64_t rows : test::sizes)
+      for (std::int64_t cols : {0, 1, 15, 16, 33}) {
+        INFO(rows << " x " << cols);
+        const Tensor x = Tensor::normal({rows, cols}, 0, 1, rng);
+        Tensor y = Tensor::empty({cols, rows}), samples = Tensor::empty({rows, cols});
+        kernels::transpose(cpu{}, x.view(), y.view());
+        REQUIRE(y == transposed(x));
+        const std::vector<float> contiguous = x.to_vector();
+        std::vector<std::int32_t> order;
+        for (std::int64_t i = 0; i < rows; ++i) order.push_back(static_cast<std::int32_t>(7 * i % rows));
+        kernels::gather_samples(cpu{}, contiguous.data(), order.data(), samples.view());
+        for (std::int64_t i = 0; i < rows; ++i)
+          for (std::int64_t c = 0; c < cols; ++c) REQUIRE(samples(i, c) == x(order[i], c));
+      }
+  });
 }
 
 TEST_CASE("remap moves values along an edge map") {

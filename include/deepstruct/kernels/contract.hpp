@@ -97,6 +97,8 @@ inline void scatter_add(cpu, const float* dy, const std::int32_t* index, float* 
                         std::int64_t stride);
 // y[c, b] = x[b, c]
 inline void transpose(cpu, matrix_view<const float> x, matrix_view<float> y);
+// y[b, c] = x[order[b]·cols + c]: from samples in one piece each
+inline void gather_samples(cpu, const float* x, const std::int32_t* order, matrix_view<float> y);
 // values[e] = w(r, c) of every edge e = (r, c)
 inline void pick_edges(cpu, matrix_view<const float> w, csr_view mask, float* values);
 // w(r, c) = values[e] of every edge, 0 elsewhere

@@ -1,6 +1,7 @@
 // Dense matrix products on the CPU: gemm (lanes over samples) and batched gemm.
 #pragma once
 
+#include "../core/buffer.hpp"
 #include "elementwise.hpp"
 
 #include "../simd/baseline_begin.hpp"
@@ -23,7 +24,7 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
   const auto grain = [](std::int64_t work_per_row) {  // multiples of the register tile, at least some 10 µs of work
     return 6 * std::max<std::int64_t>(1, (1 << 19) / std::max<std::int64_t>(1, 6 * work_per_row));
   };
-  if (x.rows < 16 && x.rows < w.rows && w.s0 == 1)  // few samples: lanes over the rows of w instead
+  if (x.rows <= 24 && x.rows < w.rows && w.s0 == 1)  // few samples: lanes over the rows of w instead
     return parallel_blocks(
         w.rows, std::max<std::int64_t>(64, grain(x.rows * x.cols) / 64 * 64), [&](std::int64_t o, std::int64_t end) {
           body({w.data + o, end - o, w.cols, w.s1}, x.data, 1, x.ld, x.rows, nullptr, y.data + o * y.ld, y.ld, 1);
@@ -31,6 +32,16 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
           for (; o < end; ++o)
             for (std::int64_t b = 0; b < x.rows; ++b) y.col(o)[b] += bias[o];
         });
+  const std::int64_t few = simd::active() == simd::Isa::avx512 ? 16 : 10;
+  if (x.rows < few && w.s1 == 1 && w.s0 >= 16 && !bias) {  // the same, w transposed: lanes over the terms
+    const auto dots = simd::pick(&baseline::gemm_dots, &avx2::gemm_dots, &avx512::gemm_dots);
+    pool_vector<float> terms(static_cast<std::size_t>(x.rows * x.cols + 16));  // of one sample side by side
+    for (std::int64_t i = 0; i < x.cols; ++i)
+      for (std::int64_t b = 0; b < x.rows; ++b) terms[static_cast<std::size_t>(b * x.cols + i)] = x.col(i)[b];
+    return parallel_blocks(w.rows, grain(x.rows * x.cols), [&](std::int64_t o, std::int64_t end) {
+      dots(terms.data(), x.rows, x.cols, w.data + o * w.s0, w.s0, end - o, {y.data + o * y.ld, x.rows, end - o, y.ld});
+    });
+  }
   if (x.rows >= 512 && x.rows > w.rows)  // x is the greater one: read once, not once for every few rows of w
     return parallel_blocks(
         x.rows, std::max<std::int64_t>(64, grain(w.rows * x.cols) / 64 * 64), [&](std::int64_t b, std::int64_t end) {

@@ -70,3 +70,27 @@ inline void gemm(matrix_view<const float> x, const float* w, std::int64_t w0, st
     lane += lanes;
   }
 }
+
+/// y[b, o] = Σ_i x[b·depth + i]·w[o·w0 + i] for o in [0, rows), few samples and terms in one piece: lanes over the
+/// terms, four rows summed over lanes together.
+inline void gemm_dots(const float* x, std::int64_t samples, std::int64_t depth, const float* w, std::int64_t w0,
+                      std::int64_t rows, matrix_view<float> y) {
+  const std::int64_t whole = depth / width * width;
+  const i32 rest = first_lanes(depth - whole);
+  for (std::int64_t o = 0; o < rows; o += 4) {
+    const float* row[4];
+    for (std::int64_t r = 0; r < 4; ++r) row[r] = w + (o + r < rows ? o + r : rows - 1) * w0;
+    for (std::int64_t b = 0; b < samples; ++b) {
+      const float* in = x + b * depth;
+      f32 sum[4] = {};
+      for (std::int64_t i = 0; i < whole; i += width)
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) sum[r] += load(in + i) * load(row[r] + i);
+      if (whole < depth)
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) sum[r] += load_masked(in + whole, rest) * load_masked(row[r] + whole, rest);
+      const quad sums = sum_lanes<width>(sum[0], sum[1], sum[2], sum[3]);
+      for (std::int64_t r = 0; r < 4 && o + r < rows; ++r) y.col(o + r)[b] = sums[r];
+    }
+  }
+}

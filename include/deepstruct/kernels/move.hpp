@@ -5,6 +5,18 @@
 
 #include "elementwise.hpp"
 
+#include "../simd/baseline_begin.hpp"
+#include "move.inl"
+#include "../simd/end.hpp"
+
+#include "../simd/avx2_begin.hpp"
+#include "move.inl"
+#include "../simd/end.hpp"
+
+#include "../simd/avx512_begin.hpp"
+#include "move.inl"
+#include "../simd/end.hpp"
+
 namespace deepstruct::kernels {
 
 inline void copy(cpu, const float* x, float* y, const nest<2>& n) {
@@ -36,17 +48,21 @@ inline void reshape(cpu, matrix_view<const float> x, matrix_view<float> y) {
     }
 }
 
+/// Matrix rows per part: whole lines of what they become the columns of, and some ten µs of work.
+inline std::int64_t transpose_grain(std::int64_t cols) {
+  return 16 * std::max<std::int64_t>(1, elementwise_grain / 16 / std::max<std::int64_t>(1, cols));
+}
+
 inline void transpose(cpu, matrix_view<const float> x, matrix_view<float> y) {
-  constexpr std::int64_t tile = 16;  // rows and columns that are whole lines of both
-  const std::int64_t bands = std::max<std::int64_t>(1, elementwise_grain / tile / std::max<std::int64_t>(1, x.cols));
-  parallel_blocks(x.rows, tile * bands, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t b0 = first; b0 < last; b0 += tile)
-      for (std::int64_t c0 = 0; c0 < x.cols; c0 += tile) {
-        const std::int64_t b1 = std::min(last, b0 + tile), c1 = std::min(x.cols, c0 + tile);
-        for (std::int64_t b = b0; b < b1; ++b)
-          for (std::int64_t c = c0; c < c1; ++c) y.col(b)[c] = x.col(c)[b];
-      }
-  });
+  const auto body = simd::pick(&baseline::transpose, &avx2::transpose, &avx512::transpose);
+  parallel_blocks(x.rows, transpose_grain(x.cols),
+                  [&](std::int64_t first, std::int64_t last) { body(x, y, first, last); });
+}
+
+inline void gather_samples(cpu, const float* x, const std::int32_t* order, matrix_view<float> y) {
+  const auto body = simd::pick(&baseline::gather_samples, &avx2::gather_samples, &avx512::gather_samples);
+  parallel_blocks(y.rows, transpose_grain(y.cols),
+                  [&](std::int64_t first, std::int64_t last) { body(x, order, y, first, last); });
 }
 
 inline void gather(cpu, const float* x, const std::int32_t* index, float* y, const nest<3>& n, std::int64_t stride) {

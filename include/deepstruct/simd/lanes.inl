@@ -57,6 +57,26 @@ template <int... P>
 [[gnu::always_inline]] inline f32 pick_lanes(f32 a, f32 b) {
   return pick_lanes(a, b, std::integer_sequence<int, P...>{}, std::make_integer_sequence<int, width>{});
 }
+/// The lower or upper halves of a and b, lane by lane in turn.
+template <bool Upper, int... K>
+[[gnu::always_inline]] inline f32 interleave(f32 a, f32 b, std::integer_sequence<int, K...>) {
+  return __builtin_shufflevector(a, b, (K / 2 + K % 2 * width + (Upper ? width / 2 : 0))...);
+}
+/// Rows become columns: log₂ width times vectors half of all apart are interleaved.
+[[gnu::always_inline]] inline void transpose_lanes(f32 (&v)[width]) {
+  constexpr auto lanes = std::make_integer_sequence<int, width>{};
+#pragma GCC unroll 4
+  for (int n = 1; n < width; n *= 2) {
+    f32 next[width];
+#pragma GCC unroll 8
+    for (int k = 0; k < width / 2; ++k) {
+      next[2 * k] = interleave<false>(v[k], v[k + width / 2], lanes);
+      next[2 * k + 1] = interleave<true>(v[k], v[k + width / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < width; ++k) v[k] = next[k];
+  }
+}
 /// Lane k is number at[k] of the 2·width numbers in low and high; of at[k] only the bits that can count do.
 [[gnu::always_inline]] inline f32 lookup(f32 low, f32 high, i32 at) {
 #if defined(__clang__)

@@ -5,10 +5,12 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include "../core/parallel.hpp"
 #include "../core/tensor.hpp"
+#include "../kernels/move.hpp"
 
 namespace deepstruct {
 
@@ -58,12 +60,11 @@ class Samples {
     const Array<T>& x = array.device() == Device::cpu ? array : host;
     if (x.size() == 0) return;
     const std::int64_t width = features(), ld = x.ld();
-    parallel_blocks(size(), detail::sample_grain(width), [&](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; i += detail::sample_tile)
-        for (std::int64_t r = 0; r < width; ++r)
-          for (std::int64_t k = i; k < std::min(last, i + detail::sample_tile); ++k)
-            values_.data()[k * width + r] = x.data()[r * ld + k];
-    });
+    if constexpr (std::is_same_v<T, float>)
+      kernels::transpose(cpu{}, {x.data(), size(), width, ld}, {values_.data(), width, size(), width});
+    else
+      for (std::int64_t i = 0; i < size(); ++i)
+        for (std::int64_t r = 0; r < width; ++r) values_.data()[i * width + r] = x.data()[r * ld + i];
   }
 
   /// Number of samples.
@@ -92,6 +93,8 @@ class Samples {
     if (out.shape() != shape || out.data() == nullptr || out.device() != Device::cpu) out = Array<T>::empty(shape);
     const T* values = values_.data();
     const std::int64_t width = features();
+    if constexpr (std::is_same_v<T, float>)
+      return kernels::gather_samples(cpu{}, values, order.data(), {out.data(), shape[0], width, out.ld()});
     detail::fill_samples(out, [=](std::int64_t i) { return values + order[static_cast<std::size_t>(i)] * width; });
   }
 
