@@ -1,15 +1,17 @@
-// One sparse layer, forward and backward, against dense sgemm of OpenBLAS and Eigen's matrices, sparse and dense.
+// One sparse layer, forward and backward, against dense sgemm of OpenBLAS and oneMKL, and sparse and dense matrices of
+// Eigen and oneMKL.
 //
 // Every result is checked against a reference in double before anything is timed; then all take turns, round by round.
 #include <deepstruct/deepstruct.hpp>
 #include <deepstruct/nn/inference.hpp>
 
 #include <numeric>
+#include <optional>
 
 #include "bench.hpp"
+#include "peers/blas.hpp"
 #include "peers/ceiling.hpp"
 #include "peers/eigen.hpp"
-#include "peers/openblas.hpp"
 
 using namespace deepstruct;
 
@@ -85,7 +87,7 @@ struct Layer {
 };
 
 /// `as` is the name of this program's own rows: empty, or that of a build which is the peer of another one.
-void run_case(Sizes s, double density, int threads, int rounds, double peak, const bench::OpenBlas& blas,
+void run_case(Sizes s, double density, int threads, int rounds, double peak, const std::vector<bench::Blas>& libraries,
               const std::string& as, std::vector<bench::Row>& rows) {
   no_grad guard;
   Rng rng(1);
@@ -135,10 +137,10 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
     error_of("eigen", want.y, [&](std::int64_t k) { return dense.y(k % s.batch, k / s.batch); });
     error_of("eigen", want.dx, [&](std::int64_t k) { return dense.dx(k % s.batch, k / s.batch); });
   }
-  if (blas && as.empty()) {
+  for (const bench::Blas& blas : libraries) {
     blas.set_threads(threads);
     enter(
-        batch == 1 ? "openblas_sgemv" : "openblas_sgemm",
+        blas.name() + (batch == 1 ? "_sgemv" : "_sgemm"),
         [&] {
           if (batch == 1)
             blas.times_vector(out, in, wb.data(), xb.data(), yb.data());
@@ -151,8 +153,23 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
         });
     forward.back()();
     backward.back()();
-    error_of("openblas", want.y, [&](std::int64_t k) { return yb[k % s.batch * s.out + k / s.batch]; });
-    error_of("openblas", want.dx, [&](std::int64_t k) { return dxb[k % s.batch * s.in + k / s.batch]; });
+    error_of(blas.name().c_str(), want.y, [&](std::int64_t k) { return yb[k % s.batch * s.out + k / s.batch]; });
+    error_of(blas.name().c_str(), want.dx, [&](std::int64_t k) { return dxb[k % s.batch * s.in + k / s.batch]; });
+  }
+  std::optional<bench::MklSparse> mkl;
+  std::vector<float> yt(dyt.size()), dxt(xt.size()), dwe(want.dw.size());
+  for (const bench::Blas& blas : libraries)
+    if (blas.name() == "mkl" && !mask.is_full())
+      mkl.emplace(blas, out, in, mask.row_start(), mask.col(), values.value().data(), batch);
+  if (mkl && *mkl) {
+    enter(
+        "mkl_sparse", [&] { mkl->forward(xt.data(), yt.data()); },
+        [&] { mkl->backward(xt.data(), dyt.data(), dxt.data(), dwe.data()); });
+    forward.back()();
+    backward.back()();
+    error_of("mkl_sparse", want.y, [&](std::int64_t k) { return yt[k]; });
+    error_of("mkl_sparse", want.dx, [&](std::int64_t k) { return dxt[k]; });
+    error_of("mkl_sparse", want.dw, [&](std::int64_t k) { return dwe[k]; });
   }
 
   const double flops = 2e-3 * static_cast<double>(mask.nnz() * s.batch);  // GFLOP/s · µs of one product
@@ -176,15 +193,21 @@ int run(int argc, char** argv) {
   const auto densities = options.numbers<double>("density", "1,0.8,0.7,0.5,0.2,0.1,0.05,0.01", 1e-4, 1);
   const auto threads = options.numbers<int>("threads", std::to_string(num_threads()), 1, 1024);
   const int rounds = options.number<int>("rounds", "7", 1, 1000);
-  const bench::OpenBlas blas;
+  const std::string as = options.get("as", "");
+  std::vector<bench::Blas> libraries;
+  if (as.empty())
+    for (bench::Blas blas : {bench::open_blas(), bench::mkl()})
+      if (blas) libraries.push_back(std::move(blas));
   std::vector<bench::Row> rows;
   for (int t : threads) {
     set_num_threads(t);
     const double peak = bench::ceiling_gflops();
     std::cout << t << " threads, " << simd::name(simd::active()) << ": multiply-add ceiling " << std::fixed
-              << std::setprecision(0) << peak << " GFLOP/s" << (blas ? "" : "; OpenBLAS not found") << std::endl;
+              << std::setprecision(0) << peak << " GFLOP/s, beside Eigen";
+    for (const bench::Blas& blas : libraries) std::cout << ", " << blas.name();
+    std::cout << std::endl;
     for (const Sizes& s : all_sizes)
-      for (double d : densities) run_case(s, d, t, rounds, peak, blas, options.get("as", ""), rows);
+      for (double d : densities) run_case(s, d, t, rounds, peak, libraries, as, rows);
   }
   return bench::report(options, rows);
 }

@@ -23,8 +23,8 @@ struct KernelTable {
 
 /// What tools/tune measured on Zen 4, forward and backward together, both ways from a full weight with a mask, 256 →
 /// 256 to 4096 → 1024: the highest density at which sparse is faster in the mean over eight cases and at least 0.9
-/// times as fast in each. AVX2 with 16 to 31 samples suffers from tiles that are made for 64.
-inline constexpr KernelTable measured_kernel_table{{{0.9f, 0.95f, 0.95f}, {0.95f, 0.5f, 0.95f}, {0.9f, 0.7f, 0.8f}}};
+/// times as fast in each.
+inline constexpr KernelTable measured_kernel_table{{{0.95f, 0.95f, 0.95f}, {0.7f, 0.95f, 0.7f}, {0.5f, 0.7f, 0.7f}}};
 
 namespace detail {
 inline KernelTable active_kernel_table = measured_kernel_table;

@@ -1,11 +1,12 @@
 // The contract of all kernels on one page: what each one computes. Definitions: X.hpp (threads) and X.inl (SIMD
 // bodies).
 //
-// Kernels work on views: no allocation, no checks, no gradients. All overwrite their results (add_into and scatter_add
-// add). Matrices are [samples, features] with the sample innermost (core/view.hpp). Plain pointers are whole storages
-// of a Tensor: `n` counts elements with padding, and up to one 64-byte line behind them may be loaded, or stored where
-// it is padding. What is in padding never reaches a result. The tag names the device; a GPU's kernels have the same
-// arguments after their tag (cuda.hpp) and work in its stream; their pointers are device memory.
+// Kernels work on views: no checks, no gradients, no memory but scratch from the pool. All overwrite their results
+// (add_into and scatter_add add). Matrices are [samples, features] with the sample innermost (core/view.hpp). Plain
+// pointers are whole storages of a Tensor: `n` counts elements with padding, and up to one 64-byte line behind them may
+// be loaded, or stored where it is padding. What is in padding never reaches a result. The tag names the device; a
+// GPU's kernels have the same arguments after their tag (cuda.hpp) and work in its stream; their pointers are device
+// memory.
 #pragma once
 
 #include <cstdint>
