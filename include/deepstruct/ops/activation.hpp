@@ -156,9 +156,8 @@ inline Var gelu(const Var& x) {
     // Φ(x) + x·φ(x); Φ enters as a value with derivative φ
     const auto density = [](const Var& u) { return exp(u * u * -0.5f) * 0.398942280f; };
     Tensor phi = to(v.value(), Device::cpu);
-    phi.for_each([](std::int64_t, float& p) {
-      p = static_cast<float>(0.5 * std::erfc(-double{p} * std::numbers::sqrt2 / 2));
-    });
+    phi.for_each(
+        [](std::int64_t, float& p) { p = static_cast<float>(0.5 * std::erfc(-double{p} * std::numbers::sqrt2 / 2)); });
     const Var distribution = record("normal_cdf", to(std::move(phi), v.device()), {v}, {},
                                     [density](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
                                       dx[0] = mul(dy, density(in[0]));
