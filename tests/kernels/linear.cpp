@@ -105,7 +105,7 @@ TEST_CASE("products with many terms go through every panel") {
   test::on_every_isa([] {
     test::Poison poison;
     Rng rng(2);
-    for (std::int64_t b : {1, 9, 17, 70}) {
+    for (std::int64_t b : {1, 9, 17, 70, 600}) {
       const Tensor x = Tensor::normal({b, 1030}, 0, 1, rng), w = Tensor::normal({19, 1030}, 0, 1, rng);
       const Tensor bias = Tensor::normal({19}, 0, 1, rng);
       test::require_close(gemm(x, w, &bias), reference::linear(x, w, &bias));

@@ -42,7 +42,8 @@ inline void gemm(cpu, matrix_view<const float> x, strided_view<const float> w, c
       dots(terms.data(), x.rows, x.cols, w.data + o * w.s0, w.s0, end - o, {y.data + o * y.ld, x.rows, end - o, y.ld});
     });
   }
-  if (x.rows >= 512 && x.rows > w.rows)  // x is the greater one: read once, not once for every few rows of w
+  // x is the greater one, or more than a cache holds: read once, not once for every few rows of w.
+  if (x.rows >= 512 && (x.rows > w.rows || x.rows * x.cols > std::int64_t{1} << 20))
     return parallel_blocks(
         x.rows, std::max<std::int64_t>(64, grain(w.rows * x.cols) / 64 * 64), [&](std::int64_t b, std::int64_t end) {
           body({x.data + b, end - b, x.cols, x.ld}, w.data, w.s0, w.s1, w.rows, bias, y.data + b, 1, y.ld);
