@@ -3,6 +3,7 @@
 #include <deepstruct/deepstruct.hpp>
 
 #include "bench.hpp"
+#include "masked_layer.hpp"
 #include "peers/ceiling.hpp"
 
 using namespace deepstruct;
@@ -14,31 +15,23 @@ constexpr std::int64_t in = 1024, out = 1024;
 /// One layer with its batch, and its two ways of running.
 struct Case {
   Mask mask;
-  Var weight;  // values of the edges, or [out, in]
-  Var x, dy;
+  Var values, x, dy;
+  bench::MaskedLayer layer;
 
   Case(double density, std::int64_t batch, Rng& rng)
       : mask(Mask::random(out, in, density, rng)),
-        weight(Tensor::uniform(mask.is_full() ? Shape{out, in} : Shape{mask.nnz()}, -1, 1, rng)),
+        values(Tensor::uniform({mask.nnz()}, -1, 1, rng)),
         x(Tensor::normal({batch, in}, 0, 1, rng)),
-        dy(Tensor::normal({batch, out}, 0, 1, rng)) {}
+        dy(Tensor::normal({batch, out}, 0, 1, rng)),
+        layer(mask, values) {}
 
-  Var forward() const { return mask.is_full() ? linear(x, weight) : sparse_linear(x, weight, mask); }
-  std::array<Var, 2> backward() const {
-    if (mask.is_full()) return {detail::product(dy, weight, false, false), detail::product(dy, x, true, false)};
-    std::array<Var, 2> dx;
-    detail::sparse_linear_backward(dy, x, weight, mask, dx);
-    if (!dx[0]) dx = {sparse_linear_dx(dy, weight, mask), sparse_linear_dw(dy, x, mask)};
-    return dx;
-  }
-
-  double w(std::int64_t edge, std::int64_t row, std::int64_t col) const {
-    return double{mask.is_full() ? weight.value()(row, col) : weight.value()(edge)};
-  }
+  Var forward() const { return layer(x); }
+  std::array<Var, 2> backward() const { return layer.backward(dy, x); }
   /// Largest error of y and dx of the first and last sample, and of dw of the edges of some rows.
   double error() const {
     const Tensor y = forward().value();
     const auto both = backward();
+    const Tensor &dx = both[0].value(), dw = mask.is_full() ? pick_edges(both[1], mask).value() : both[1].value();
     const std::int64_t batch = x.shape()[0];
     double error = 0, size = 0;
     const auto compare = [&](float got, double want) {
@@ -47,16 +40,17 @@ struct Case {
     for (const std::int64_t b : {std::int64_t{0}, batch - 1}) {
       std::vector<double> up(out, 0), down(in, 0);
       mask.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
-        up[r] += w(e, r, c) * double{x.value()(b, c)}, down[c] += w(e, r, c) * double{dy.value()(b, r)};
+        const double w = double{values.value()(e)};
+        up[r] += w * double{x.value()(b, c)}, down[c] += w * double{dy.value()(b, r)};
       });
       for (std::int64_t r = 0; r < out; ++r) compare(y(b, r), up[r]);
-      for (std::int64_t c = 0; c < in; ++c) compare(both[0].value()(b, c), down[c]);
+      for (std::int64_t c = 0; c < in; ++c) compare(dx(b, c), down[c]);
     }
     mask.for_each([&](std::int32_t e, std::int64_t r, std::int64_t c) {
       if (r % 512 != 7) return;
       double sum = 0;
       for (std::int64_t b = 0; b < batch; ++b) sum += double{dy.value()(b, r)} * double{x.value()(b, c)};
-      compare(mask.is_full() ? both[1].value()(r, c) : both[1].value()(e), sum);
+      compare(dw(e), sum);
     });
     check(error <= 1e-5 * std::max(1.0, size), "batch: a product is wrong (error ", error, ", largest value ", size,
           ")");
@@ -80,10 +74,10 @@ int run(int argc, char** argv) {
     for (const double density : densities)
       for (const std::int64_t batch : batches) {
         Rng rng(1);
-        const Case layer(density, batch, rng);
-        const double error = layer.error();
-        const auto times = bench::take_turns({[&] { layer.forward(); }, [&] { layer.backward(); }}, rounds);
-        const double flops = 2e-3 * static_cast<double>(layer.mask.nnz() * batch);
+        const Case one(density, batch, rng);
+        const double error = one.error();
+        const auto times = bench::take_turns({[&] { one.forward(); }, [&] { one.backward(); }}, rounds);
+        const double flops = 2e-3 * static_cast<double>(one.mask.nnz() * batch);
         rows.push_back({"batch_forward", "", "", batch, in, out, density, count, times[0],
                         100 * flops / times[0].median / peak, error});
         rows.push_back({"batch_backward", "", "", batch, in, out, density, count, times[1],

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "bench.hpp"
+#include "masked_layer.hpp"
 #include "peers/blas.hpp"
 #include "peers/ceiling.hpp"
 #include "peers/eigen.hpp"
@@ -59,7 +60,7 @@ Reference reference(const Mask& m, const Tensor& values, const Tensor& x, const 
 
 /// Largest |value − want|, at most what float32 sums of this size may be off.
 template <class Get>
-double error_of(const char* who, const std::vector<double>& want, Get&& get) {
+double error_of(const std::string& who, const std::vector<double>& want, Get&& get) {
   double error = 0, size = 0;
   for (std::size_t k = 0; k < want.size(); ++k) {
     error = std::max(error, std::abs(double{get(static_cast<std::int64_t>(k))} - want[k]));
@@ -68,23 +69,6 @@ double error_of(const char* who, const std::vector<double>& want, Get&& get) {
   check(error <= 1e-5 * std::max(1.0, size), "bench: ", who, " is wrong (error ", error, ", largest value ", size, ")");
   return error;
 }
-
-/// A layer as masked_linear would run it: dense where every edge exists.
-struct Layer {
-  Mask mask;
-  Var weight;  // values of the edges, or [out, in]
-
-  Layer(const Mask& m, const Var& values) : mask(m), weight(m.is_full() ? place_edges(values, m) : values) {}
-  Var operator()(const Var& x) const { return mask.is_full() ? linear(x, weight) : sparse_linear(x, weight, mask); }
-  /// dx and dw as backward() makes them.
-  std::array<Var, 2> backward(const Var& dy, const Var& x) const {
-    if (mask.is_full()) return {detail::product(dy, weight, false, false), detail::product(dy, x, true, false)};
-    std::array<Var, 2> dx;
-    detail::sparse_linear_backward(dy, x, weight, mask, dx);
-    if (!dx[0]) dx = {sparse_linear_dx(dy, weight, mask), sparse_linear_dw(dy, x, mask)};
-    return dx;
-  }
-};
 
 /// `as` is the name of this program's own rows: empty, or that of a build which is the peer of another one.
 void run_case(Sizes s, double density, int threads, int rounds, double peak, const std::vector<bench::Blas>& libraries,
@@ -97,7 +81,7 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
   const Var x(Tensor::normal({s.batch, s.in}, 0, 1, rng)), dy(Tensor::normal({s.batch, s.out}, 0, 1, rng));
   const Reference want = reference(mask, values.value(), x.value(), dy.value());
 
-  const Layer layer(mask, values);
+  const bench::MaskedLayer layer(mask, values);
   // A single sample is a question of inference: the weights no longer change.
   const Inference ready(trace_function(layer, Var(Tensor::zeros({2, s.in}))));
   const auto ours = [&] { return s.batch == 1 ? ready(x) : layer(x); };
@@ -153,8 +137,8 @@ void run_case(Sizes s, double density, int threads, int rounds, double peak, con
         });
     forward.back()();
     backward.back()();
-    error_of(blas.name().c_str(), want.y, [&](std::int64_t k) { return yb[k % s.batch * s.out + k / s.batch]; });
-    error_of(blas.name().c_str(), want.dx, [&](std::int64_t k) { return dxb[k % s.batch * s.in + k / s.batch]; });
+    error_of(blas.name(), want.y, [&](std::int64_t k) { return yb[k % s.batch * s.out + k / s.batch]; });
+    error_of(blas.name(), want.dx, [&](std::int64_t k) { return dxb[k % s.batch * s.in + k / s.batch]; });
   }
   std::optional<bench::MklSparse> mkl;
   std::vector<float> yt(dyt.size()), dxt(xt.size()), dwe(want.dw.size());

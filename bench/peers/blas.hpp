@@ -70,7 +70,7 @@ class MklSparse {
  public:
   MklSparse(const Blas& mkl, int out, int in, std::span<const std::int32_t> start, std::span<const std::int32_t> col,
             const float* values, int batch)
-      : out_(out), in_(in), batch_(batch), start_(start), col_(col) {
+      : out_(out), batch_(batch), start_(start), col_(col) {
     using Create = int (*)(void**, int, int, int, const int*, const int*, const int*, const float*);
     using Hint = int (*)(void*, int, Description, int, int, int);
     const auto create = mkl.find<Create>("mkl_sparse_s_create_csr");
@@ -110,7 +110,7 @@ class MklSparse {
   using Product = int (*)(int, float, void*, Description, int, const float*, int, int, float, float*, int);
   using Dot = float (*)(int, const float*, int, const float*, int);
 
-  int out_, in_, batch_;
+  int out_, batch_;
   std::span<const std::int32_t> start_, col_;
   void* matrix_ = nullptr;
   Product product_ = nullptr;

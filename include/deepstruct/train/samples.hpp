@@ -63,8 +63,12 @@ class Samples {
     if constexpr (std::is_same_v<T, float>)
       kernels::transpose(cpu{}, {x.data(), size(), width, ld}, {values_.data(), width, size(), width});
     else
-      for (std::int64_t i = 0; i < size(); ++i)
-        for (std::int64_t r = 0; r < width; ++r) values_.data()[i * width + r] = x.data()[r * ld + i];
+      parallel_blocks(size(), detail::sample_grain(width), [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t i = first; i < last; i += detail::sample_tile)
+          for (std::int64_t r = 0; r < width; ++r)
+            for (std::int64_t k = i; k < std::min(last, i + detail::sample_tile); ++k)
+              values_.data()[k * width + r] = x.data()[r * ld + k];
+      });
   }
 
   /// Number of samples.
@@ -94,8 +98,9 @@ class Samples {
     const T* values = values_.data();
     const std::int64_t width = features();
     if constexpr (std::is_same_v<T, float>)
-      return kernels::gather_samples(cpu{}, values, order.data(), {out.data(), shape[0], width, out.ld()});
-    detail::fill_samples(out, [=](std::int64_t i) { return values + order[static_cast<std::size_t>(i)] * width; });
+      kernels::gather_samples(cpu{}, values, order.data(), {out.data(), shape[0], width, out.ld()});
+    else
+      detail::fill_samples(out, [=](std::int64_t i) { return values + order[static_cast<std::size_t>(i)] * width; });
   }
 
  private:
