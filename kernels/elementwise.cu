@@ -78,13 +78,13 @@ void above(cuda gpu, const float* x, float bound, std::int32_t* flags, std::int6
 void dropout(cuda gpu, matrix_view<const float> x, matrix_view<float> y, float p, Draw draw) {
   const std::int64_t fours = (x.cols + 3) / 4 * x.rows;
   runtime::launch("dropout", &device::dropout, blocks_for(fours, 1), 256, 0, gpu.stream, x, y, p, 1.0f / (1.0f - p),
-                  draw, divisor_of(std::max<std::int64_t>(1, x.rows), fours));
+                  runtime::drawn(draw, "dropout"), divisor_of(std::max<std::int64_t>(1, x.rows), fours));
 }
 
 void logistic_noise(cuda gpu, matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw) {
   const std::int64_t fours = (x.cols + 3) / 4 * x.rows;
   runtime::launch("logistic_noise", &device::logistic_noise, blocks_for(fours, 1), 256, 0, gpu.stream, x, y, scale,
-                  draw, divisor_of(std::max<std::int64_t>(1, x.rows), fours));
+                  runtime::drawn(draw, "logistic_noise"), divisor_of(std::max<std::int64_t>(1, x.rows), fours));
 }
 
 #define DEEPSTRUCT_MAP(op)                                                           \

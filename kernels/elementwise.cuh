@@ -247,8 +247,9 @@ __global__ void __launch_bounds__(256)
 }
 
 /// A thread to four features of a sample, neighbours in the draw; `rows` are the samples.
-static __global__ void __launch_bounds__(256)
-    dropout(matrix_view<const float> x, matrix_view<float> y, float p, float scale, Draw draw, divisor rows) {
+static __global__ void __launch_bounds__(256) dropout(matrix_view<const float> x, matrix_view<float> y, float p,
+                                                      float scale, runtime::KernelDraw drawn, divisor rows) {
+  const Draw draw = draw_of(drawn);
   const std::int64_t count = (x.cols + 3) / 4 * x.rows;
   for (std::int64_t i = grid_thread(); i < count; i += grid_threads()) {
     const std::int64_t four = quotient(i, rows), b = i - four * rows.by, c = four * 4;
@@ -264,8 +265,9 @@ static __global__ void __launch_bounds__(256)
 }
 
 /// A thread to four columns of a row, neighbours in the draw.
-static __global__ void __launch_bounds__(256)
-    logistic_noise(matrix_view<const float> x, matrix_view<float> y, float scale, Draw draw, divisor rows) {
+static __global__ void __launch_bounds__(256) logistic_noise(matrix_view<const float> x, matrix_view<float> y,
+                                                             float scale, runtime::KernelDraw drawn, divisor rows) {
+  const Draw draw = draw_of(drawn);
   const std::int64_t count = (x.cols + 3) / 4 * x.rows;
   for (std::int64_t i = grid_thread(); i < count; i += grid_threads()) {
     const std::int64_t four = quotient(i, rows), r = i - four * rows.by, c = four * 4;

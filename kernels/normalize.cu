@@ -63,6 +63,12 @@ void cross_entropy_dx(cuda gpu, matrix_view<const float> log_p, const std::int32
                   gpu.stream, log_p, target, scale, dx, lanes, sample_blocks);
 }
 
+void class_losses(cuda gpu, matrix_view<const float> log_p, const std::int32_t* target, class_rule rule, float* loss,
+                  std::int32_t* at, float* of_target, float* weight, matrix_view<float> share) {
+  runtime::launch("class_losses", &device::class_losses, static_cast<unsigned>(ceil_div(log_p.rows, 64)), 64, 0,
+                  gpu.stream, log_p, target, rule, loss, at, of_target, weight, share);
+}
+
 void layer_norm(cuda gpu, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y,
                 matrix_view<float> mean, matrix_view<float> rstd, float eps) {
   if (mean.rows == 0 || mean.cols == 0) return;

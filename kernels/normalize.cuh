@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include <deepstruct/core/view.hpp>
+#include <deepstruct/kernels/contract.hpp>
 
 #include "simt.hpp"
 
@@ -117,6 +117,32 @@ static __global__ void __launch_bounds__(256)
     const float p = expf(__ldg(log_p.data + c * log_p.ld + b)) * by;
     dx.data[c * dx.ld + b] = c == right ? p - by : p;
   }
+}
+
+/// A thread to a sample.
+static __global__ void __launch_bounds__(64)
+    class_losses(matrix_view<const float> log_p, const std::int32_t* __restrict__ target, class_rule rule,
+                 float* __restrict__ loss, std::int32_t* __restrict__ at, float* __restrict__ of_target,
+                 float* __restrict__ weight, matrix_view<float> share) {
+  const std::int64_t b = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (b >= log_p.rows) return;
+  const std::int32_t right = __ldg(target + b);
+  const bool ignored = right == rule.ignored, valid = right >= 0 && right < log_p.cols;
+  const float own = ignored ? 0.0f : !valid ? NAN : rule.weight ? __ldg(rule.weight + right) : 1.0f;
+  const float share_of_target = own * rule.own;
+  double sum = 0;
+  if (!ignored && share_of_target != 0)
+    sum = double{share_of_target} * double{valid ? __ldg(log_p.data + right * log_p.ld + b) : 1.0f};
+  if (rule.even > 0 || share.data)
+    for (std::int64_t c = 0; c < log_p.cols; ++c) {
+      const float even = ignored ? 0.0f : !valid ? NAN : !rule.weight ? rule.even : rule.even * __ldg(rule.weight + c);
+      if (even != 0) sum += double{even} * double{__ldg(log_p.data + c * log_p.ld + b)};
+      if (share.data) share.data[c * share.ld + b] = c == right && !ignored ? even + share_of_target : even;
+    }
+  loss[b] = static_cast<float>(-sum);
+  at[b] = valid && !ignored ? right : 0;
+  of_target[b] = share_of_target;
+  weight[b] = own;
 }
 
 static __global__ void __launch_bounds__(team_threads)

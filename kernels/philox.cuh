@@ -5,9 +5,14 @@
 
 #include <deepstruct/kernels/contract.hpp>
 
-#include "simt.hpp"
+#include "runtime.hpp"
 
 namespace deepstruct::kernels::device {
+
+/// The draw of a kernel that runs now.
+__device__ __forceinline__ Draw draw_of(const runtime::KernelDraw& d) {
+  return d.first ? Draw{d.first->seed, d.first->number + d.draw.number} : d.draw;
+}
 
 struct random_words {
   std::uint32_t of[4];

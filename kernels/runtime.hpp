@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -56,9 +57,20 @@ class Buffer {
   void* stream_ = nullptr;
 };
 
+/// A draw as kernels take it: `draw` itself, or in a capture the draw.number-th one from *first on, which every launch
+/// writes anew.
+struct KernelDraw {
+  Draw draw;
+  const Draw* first = nullptr;
+};
+KernelDraw drawn(Draw draw, Place place);
+
 /// Prepares a kernel for `shared` bytes of dynamic shared memory, and throws Error unless `error` is success.
 void allow_shared(const void* kernel, std::size_t shared, Place place);
 void check_launch(int error, Place place);
+
+/// Where kernels are emulated: does it now, or notes it if this thread captures.
+void emulate(const std::function<void()>& work);
 
 /// Runs a kernel: grid blocks of `block` threads with `shared` bytes of dynamic shared memory each, in the order of the
 /// stream. A grid without blocks does nothing. Errors of the launch itself throw, those of the kernel when the stream
@@ -77,8 +89,10 @@ void launch(Place place, void (*kernel)(P...), dim3 grid, dim3 block, std::size_
 #else
   (void)place, (void)stream;
   (simt::emulator::check_argument(&args, sizeof args), ...);
-  const simt::emulator::Opened opened;
-  simt::run(grid, block, shared, false, [&] { kernel(static_cast<P>(args)...); });
+  emulate([=] {
+    const simt::emulator::Opened opened;
+    simt::run(grid, block, shared, false, [&] { kernel(static_cast<P>(args)...); });
+  });
 #endif
 }
 

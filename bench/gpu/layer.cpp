@@ -2,6 +2,7 @@
 // beside PyTorch. Usage: layer RESULT.json [PEER.txt]   (what layer_peer.py wrote). Wall-clock time, so launches count.
 #include <deepstruct/models/masked_deep_ffn.hpp>
 #include <deepstruct/ops/loss.hpp>
+#include <deepstruct/train/captured_step.hpp>
 #include <deepstruct/train/optimizer.hpp>
 
 #include <algorithm>
@@ -126,14 +127,29 @@ int main(int argc, char** argv) {
     const Var in = to(x, gpu);
     const double error = difference(there(in).value(), model(x).value());
     Adam adam;
+    std::ostringstream name, more;
+    name << sparsity;
+    more << "\"batch\": " << batch << ", \"sparsity\": " << sparsity << ", ";
     const double us = time_us([&] {
       backward(cross_entropy(there(in), labels));
       adam.step(there);
     });
-    std::ostringstream name, more;
-    name << "ffn_step_" << sparsity;
-    more << "\"batch\": " << batch << ", \"sparsity\": " << sparsity << ", ";
-    write(name.str(), us, error, more.str());
+    write("ffn_step_" + name.str(), us, error, more.str());
+    // The same captured, its batch copied from the host each time.
+    const Indices target = Indices::from({batch}, labels);
+    CapturedStep step(there, [&](const Tensor& images, const Indices& right) {
+      const Var loss = cross_entropy(there(images), right);
+      backward(loss);
+      return loss;
+    });
+    const double captured = time_us([&] {
+      step(x, target);
+      adam.step(there);
+    });
+    clear_grad(there);
+    const double loss = double{cross_entropy(there(in), labels).item()};
+    write("ffn_captured_" + name.str(), captured,
+          std::fabs(double{step(x, target).item()} - loss) / std::max(loss, 1e-30), more.str());
   }
   out << "\n]\n";
   return 0;

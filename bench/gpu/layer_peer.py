@@ -1,4 +1,5 @@
-"""The layers and networks of layer.cpp in PyTorch: sparse CSR (COO where it has no gradient), masked dense, both eager.
+"""The layers and networks of layer.cpp in PyTorch: sparse CSR (COO where it has no gradient), masked dense, both eager;
+training steps also as CUDA graphs.
 
 Writes lines "case name microseconds" to the file named.
 """
@@ -41,6 +42,20 @@ def sparse_layer(layout, w, x, b, seed):
         return None
 
 
+def captured(step):
+    """The step as a CUDA graph, after three that are not."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def main():
     lines = []
     torch.manual_seed(1)
@@ -64,7 +79,7 @@ def main():
         ws = [(torch.randn(s, device="cuda") * s[1] ** -0.5).requires_grad_() for s in sizes]
         bs = [torch.zeros(s[0], device="cuda", requires_grad=True) for s in sizes]
         ms = [(torch.rand(s, device="cuda") >= sparsity).float() for s in sizes]
-        adam = torch.optim.Adam(ws + bs, fused=True)
+        adam = torch.optim.Adam(ws + bs, fused=True, capturable=True)
         x, target = torch.randn(128, 784, device="cuda"), torch.randint(10, (128,), device="cuda")
 
         def step():
@@ -77,7 +92,10 @@ def main():
             F.cross_entropy(h, target).backward()
             adam.step()
 
-        lines.append((f"ffn_step_{sparsity:g}", "torch_masked_dense" if sparsity else "torch_dense", median_us(step)))
+        name = "torch_masked_dense" if sparsity else "torch_dense"
+        lines.append((f"ffn_step_{sparsity:g}", name, median_us(step)))
+        lines.append((f"ffn_captured_{sparsity:g}", name, lines[-1][2]))
+        lines.append((f"ffn_captured_{sparsity:g}", name + "_cuda_graph", median_us(captured(step))))
     with open(sys.argv[1], "w") as f:
         for line in lines:
             f.write("%s %s %.3f\n" % line)

@@ -100,6 +100,62 @@ const test::Register cross("normalize: gradient of cross entropy", [] {
     }
 });
 
+const test::Register classes_lose("normalize: losses of classes, weighted, smoothed, ignored, and of no class", [] {
+  std::uint64_t combination = 0;
+  for (const std::int64_t samples : norm_samples)
+    for (const std::int64_t classes : {1, 2, 10, 130})
+      for (const int kind : {0, 1, 2, 3}) {  // bit 0: weights, bit 1: smooth
+        if (!test::tried(++combination) && !test::tried(combination + 3)) continue;
+        Rng rng(combination);
+        test::Matrix log_p = test::Matrix::normal(samples, classes, rng);
+        std::vector<std::int32_t> target;
+        for (std::int64_t b = 0; b < samples; ++b) {
+          target.push_back(b % 11 == 3   ? -100
+                           : b % 13 == 5 ? static_cast<std::int32_t>(classes)
+                           : b % 17 == 8 ? -1
+                                         : static_cast<std::int32_t>(b * 7 % classes));
+          if (b % 3 == 0) log_p(b, classes - 1) = -norm_infinity;
+        }
+        std::vector<float> weight = test::normal(classes, rng);
+        weight.back() = 0;
+        const Buffer<float> weights{std::span<const float>(weight)};
+        const Buffer<std::int32_t> right{std::span<const std::int32_t>(target)};
+        const float smooth = kind & 2 ? 0.3f : 0.0f;
+        const kernels::class_rule rule{-100, kind & 1 ? weights.data() : nullptr, 1 - smooth,
+                                       smooth / static_cast<float>(classes)};
+        const test::DeviceMatrix in(log_p), out(samples, classes);
+        const auto n = static_cast<std::size_t>(samples);
+        const Buffer<float> loss(n), own(n), total(n);
+        const Buffer<std::int32_t> at(n);
+        const bool shares = combination % 2 == 0;
+        kernels::class_losses(cuda{}, in.cview(), right.data(), rule, loss.data(), at.data(), own.data(), total.data(),
+                              shares ? out.view() : matrix_view<float>{});
+        const auto got_loss = loss.to_host(), got_own = own.to_host(), got_total = total.to_host();
+        const auto got_at = at.to_host();
+        const test::Matrix share = out.to_host();
+        if (shares) norm_padding(share, "class_losses");
+        for (std::int64_t b = 0; b < samples; ++b) {
+          const auto i = static_cast<std::size_t>(b);
+          const bool ignored = target[i] == -100, valid = target[i] >= 0 && target[i] < classes;
+          const auto of = [&](std::int64_t c) {
+            return ignored ? 0.0 : !valid ? NAN : kind & 1 ? double{weight[static_cast<std::size_t>(c)]} : 1.0;
+          };
+          const double mine = of(valid ? target[i] : 0);
+          norm_close(double{got_total[i]}, mine, 1, "class_losses: weight", b, 0);
+          norm_close(double{got_own[i]}, mine * double{1 - smooth}, 1, "class_losses: own share", b, 0);
+          check(got_at[i] == (valid && !ignored ? target[i] : 0), "class_losses: at ", got_at[i]);
+          double sum = ignored ? 0.0 : !valid ? NAN : 0.0, magnitude = 1;
+          for (std::int64_t c = 0; c < classes; ++c) {
+            const double want = (c == target[i] && !ignored ? mine * double{1 - smooth} : 0.0) +
+                                (ignored ? 0.0 : of(c) * double{smooth} / static_cast<double>(classes)) * 1.0;
+            if (want != 0) sum -= want * double{log_p(b, c)}, magnitude += std::fabs(want * double{log_p(b, c)});
+            if (shares) norm_close(double{share(b, c)}, valid || ignored ? want : NAN, 1, "class_losses: share", b, c);
+          }
+          norm_close(double{got_loss[i]}, sum, magnitude, "class_losses", b, 0);
+        }
+      }
+});
+
 const test::Register norms("normalize: layer norm and its gradient", [] {
   std::uint64_t combination = 0;
   for (const std::int64_t samples : norm_samples)

@@ -181,6 +181,15 @@ class Buffer {
   }
   /// Copies the elements to host memory; from a GPU it waits until they have arrived.
   void copy_to(T* host) const { copy(host, data_, size_, device_, Way::out); }
+  /// Copies the elements of a buffer of the same size, wherever it is, to where these are.
+  void assign(const Buffer& other) {
+    if (other.device_ == device_)
+      copy(data_, other.data_, size_, device_, Way::within);
+    else if (device_ == Device::cpu)
+      other.copy_to(data_);
+    else
+      copy(data_, other.data_, size_, device_, Way::in);
+  }
   /// Sets every byte to 0.
   void clear() {
     if (size_ == 0) return;

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <source_location>
 #include <string>
 #include <utility>
 
 #include "device.hpp"
+#include "rng.hpp"
 
 namespace deepstruct::runtime {
 
@@ -33,9 +35,9 @@ Properties properties(Place place = "properties");
 /// there is not so much.
 void* allocate(std::size_t bytes, void* stream, Place place);
 void release(void* memory, void* stream) noexcept;
-/// Copies in the order of the stream. To the device: from memory that CUDA knows nothing of (pageable), what is copied
-/// has been staged when the call returns; other memory must live until the stream has come so far, as must memory that
-/// is copied to.
+/// Copies in the order of the stream. To the device: what is copied has been read when the call returns, which waits
+/// for nothing (pinned memory takes it first, 24 MiB in rounds). To the host: memory that is copied to must live until
+/// the stream has come so far.
 void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream, Place place);
 void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream, Place place);
 void copy_on_device(void* to, const void* from, std::size_t bytes, void* stream, Place place);
@@ -43,6 +45,10 @@ void copy_on_device(void* to, const void* from, std::size_t bytes, void* stream,
 void fill(void* to, int byte, std::size_t bytes, void* stream, Place place);
 /// Waits for all that was asked of the stream; throws Error if any of it failed.
 void synchronize(void* stream, Place place = "synchronize");
+
+class CapturedWork;
+/// What this thread captures now (see Capture), or null.
+inline thread_local CapturedWork* capturing = nullptr;
 
 /// A stream of its own, freed with its owner.
 class Stream {
@@ -89,6 +95,31 @@ class StreamGuard {
 
  private:
   void* before_;
+};
+
+/// Work that was captured instead of done, and is done by each launch: a CUDA graph. The host pays for its kernels
+/// once.
+///
+/// Memory taken while work is captured belongs to the capture: given back, it serves what is captured after it, and
+/// nobody else while the capture lives; values that outlive it keep theirs. Memory from before that is given back
+/// meanwhile is kept as long, since the work may read it. What is copied to the device is copied by every launch, as it
+/// was. Nothing may wait for the device; that throws Error, and then nothing is captured.
+class Capture {
+ public:
+  /// Captures what work() asks of the current stream, which is meanwhile one of the capture's own. What it draws at
+  /// random comes from the generator whose next draw is `first`; other generators throw Error.
+  explicit Capture(const std::function<void()>& work, Draw first = {}, Place place = "Capture");
+  Capture(Capture&& other) noexcept : work_(std::exchange(other.work_, nullptr)) {}
+  Capture& operator=(Capture&& other) noexcept {
+    std::swap(work_, other.work_);
+    return *this;
+  }
+  ~Capture();
+  /// Does it all, in the order of a stream, and draws from `first` on as it did when it was captured.
+  void launch(void* stream, Draw first = {}, Place place = "Capture::launch");
+
+ private:
+  CapturedWork* work_ = nullptr;
 };
 
 }  // namespace deepstruct::runtime

@@ -110,6 +110,12 @@ class Array {
     }
   }
 
+  /// Takes over the elements of an array of the same shape, from whatever device, without moving: data() stays.
+  void assign(const Array& other) {
+    check(other.shape() == shape_, "assign: the shapes differ (", shape_, " and ", other.shape(), ")");
+    if (&other != this) buffer_.assign(other.buffer_);
+  }
+
   T* data() { return buffer_.data(); }
   const T* data() const { return buffer_.data(); }
 

@@ -204,6 +204,13 @@ inline void dag_gradients(cpu, dag_view d, const float* bias, const float* dw_pa
 // y = softmax of x (or its logarithm) over `terms` columns at distance `inner`
 inline void softmax(cpu, matrix_view<const float> x, matrix_view<float> y, std::int64_t terms, std::int64_t inner,
                     bool logarithm);
+/// How classes count: samples of class `ignored` not at all, others by the weight of their class (1 where null); of
+/// their target's logarithm `own` of that, of every class c even·weight[c].
+struct class_rule {
+  std::int64_t ignored = -100;
+  const float* weight = nullptr;
+  float own = 1, even = 0;
+};
 // dx = scale[b]·(exp(log_p) − [column is target[b]])
 inline void cross_entropy_dx(cpu, matrix_view<const float> log_p, const std::int32_t* target, const float* scale,
                              matrix_view<float> dx);

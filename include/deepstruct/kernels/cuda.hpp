@@ -83,6 +83,11 @@ void softmax(cuda, matrix_view<const float> x, matrix_view<float> y, std::int64_
              bool logarithm);
 void cross_entropy_dx(cuda, matrix_view<const float> log_p, const std::int32_t* target, const float* scale,
                       matrix_view<float> dx);
+// loss[b] = −Σ_c share[b, c]·log_p[b, c], where a share of 0 counts for nothing. at[b] = target[b], of_target[b] its
+// own share and weight[b] its weight; of an ignored sample all are 0, of a target that is no class at is 0 and the
+// others are NaN. Writes all shares unless their data is null
+void class_losses(cuda, matrix_view<const float> log_p, const std::int32_t* target, class_rule rule, float* loss,
+                  std::int32_t* at, float* of_target, float* weight, matrix_view<float> share);
 void layer_norm(cuda, matrix_view<const float> x, const float* w, const float* b, matrix_view<float> y,
                 matrix_view<float> mean, matrix_view<float> rstd, float eps);
 void layer_norm_dx(cuda, matrix_view<const float> dy, matrix_view<const float> x, const float* w,

@@ -73,14 +73,14 @@ struct BatchNorm {
     return static_cast<std::conditional_t<std::is_const_v<M>, const Tensor, Tensor>&>(part);
   }
 
-  /// Moves the running statistics towards those of a batch of `terms` numbers per channel.
+  /// Moves the running statistics towards those of a batch of `terms` numbers per channel, each where it is.
   void track(const BatchNormed& batch, double terms) const {
     no_grad guard;
-    num_batches_tracked = affine(num_batches_tracked, 1, 1).value();
+    num_batches_tracked.assign(affine(num_batches_tracked, 1, 1).value());
     const float share = momentum ? *momentum : 1.0f / num_batches_tracked.item();
     const auto unbiased = static_cast<float>(double{share} * (terms / (terms - 1)));
-    running_mean = (Var(running_mean) * (1 - share) + Var(batch.mean) * share).value();
-    running_var = (Var(running_var) * (1 - share) + Var(batch.variance) * unbiased).value();
+    running_mean.assign((Var(running_mean) * (1 - share) + Var(batch.mean) * share).value());
+    running_var.assign((Var(running_var) * (1 - share) + Var(batch.variance) * unbiased).value());
   }
 };
 

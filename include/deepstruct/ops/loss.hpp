@@ -31,66 +31,60 @@ namespace detail {
 
 /// What class numbers say, as numbers:  loss_i = −Σ_c share[i, c]·log_p[i, c], and what the mean divides by.
 struct ClassTargets {
-  Indices target;    // [b], 0 where ignored
-  Tensor own;        // [b, 1], the share of the target; 0 where ignored
-  Tensor even;       // [b, classes], what label smoothing gives to every class beside that; else empty
-  double total = 0;  // Σ weights of the targets
+  Indices target;        // [b], 0 where ignored
+  Tensor own;            // [b, 1], the share of the target; 0 where ignored
+  Tensor even = {};      // [b, classes], what label smoothing gives to every class beside that; else empty
+  Tensor all = {};       // [b, classes], both together, where that is at hand already
+  double total = 0;      // Σ weights of the targets, on the CPU
+  Tensor total_on = {};  // [], the same on a GPU
 
   Tensor share(const Shape& x) const {
-    Tensor all = even.size() > 0 ? even : Tensor::zeros(x);
-    for (std::int64_t i = 0; i < x[0]; ++i) all(i, target(i)) += own(i, 0);
-    return all;
+    if (all.size() > 0) return all;
+    if (own.device() != Device::cpu) {
+      const ClassTargets here{to(target, Device::cpu), to(own, Device::cpu)};
+      return to(here.share(x), own.device());
+    }
+    Tensor sum = even.size() > 0 ? even : Tensor::zeros(x);
+    for (std::int64_t i = 0; i < x[0]; ++i) sum(i, target(i)) += own(i, 0);
+    return sum;
   }
   /// −Σ_c share·log_p; a class without a share counts for nothing, even where log_p is −∞.
   Tensor losses(const Tensor& log_p) const {
-    if constexpr (has_cuda)
-      if (log_p.device() != Device::cpu) return losses_on(log_p);
-    Tensor all = Tensor::empty(own.shape());
+    Tensor each = Tensor::empty(own.shape());
     for (std::int64_t i = 0; i < own.shape()[0]; ++i) {
       double loss = own(i, 0) == 0 ? 0 : -double{own(i, 0)} * double{log_p(i, target(i))};
       if (even.size() > 0)
         for (std::int64_t c = 0; c < log_p.shape()[1]; ++c)
           if (even(i, c) != 0) loss -= double{even(i, c)} * double{log_p(i, c)};
-      all(i, 0) = static_cast<float>(loss);
+      each(i, 0) = static_cast<float>(loss);
     }
-    return all;
-  }
-  /// The same by ops, where log_p is.
-  Tensor losses_on(const Tensor& log_p) const {
-    no_grad guard;
-    const auto part = [](const Var& weights, const Var& of) {
-      const Tensor none = Tensor::zeros(of.shape(), of.device());
-      return where(above(abs(weights), 0), mul(weights, of), none);
-    };
-    Indices column = Indices::empty({target.size(), 1});
-    for (std::int64_t i = 0; i < target.size(); ++i) column(i, 0) = target(i);
-    Var all = part(to(own, log_p.device()), gather(log_p, column, 1));
-    if (even.size() > 0) all = add(all, sum_to(part(to(even, log_p.device()), log_p), own.shape()));
-    return neg(all).value();
-  }
-  /// For the kernels of a device.
-  ClassTargets on_device(Device device) && {
-    return {to(std::move(target), device), to(std::move(own), device), to(std::move(even), device), total};
+    return each;
   }
 };
-inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> target,
-                                  const ClassLossOptions& options) {
+/// The losses of the samples [b, 1], and what their gradient needs.
+struct ClassLosses {
+  Tensor losses;
+  ClassTargets targets;
+};
+
+inline void check_class_options(const Shape& x, std::int64_t targets, const ClassLossOptions& options) {
   check(x.rank() == 2, "cross_entropy: x must be [batch, classes] (", x, ")");
   const std::int64_t n = x[0], classes = x[1];
-  check(static_cast<std::int64_t>(target.size()) == n, "cross_entropy: needs one target per sample (", target.size(),
-        " targets, x ", x, ")");
+  check(targets == n, "cross_entropy: needs one target per sample (", targets, " targets, x ", x, ")");
   check(!options.weight || options.weight.shape() == Shape{classes}, "cross_entropy: needs one weight per class (",
         options.weight ? options.weight.shape() : Shape{}, " for ", classes, ")");
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: need 0 <= label_smoothing <= 1 (",
         options.label_smoothing, ")");
+}
+inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> target,
+                                  const ClassLossOptions& options) {
+  const std::int64_t n = x[0], classes = x[1];
   const Tensor weights = options.weight ? to(options.weight.value(), Device::cpu) : Tensor();
   const auto weight = [&](std::int64_t c) { return options.weight ? weights(c) : 1.0f; };
   const float even = options.label_smoothing / static_cast<float>(classes);
   ClassTargets t{Indices::zeros({n}), Tensor::zeros({n, 1}), even > 0 ? Tensor::zeros(x) : Tensor()};
   for (std::int64_t i = 0; i < n; ++i) {
     if (target[i] == options.ignore_index) continue;
-    check(target[i] >= 0 && target[i] < classes, "cross_entropy: target is no class (", target[i], " of ", classes,
-          " classes, sample ", i, ")");
     t.target(i) = target[i];
     t.own(i, 0) = (1 - options.label_smoothing) * weight(target[i]);
     t.total += double{weight(target[i])};
@@ -99,69 +93,133 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
   }
   return t;
 }
+/// The same by one kernel, where log_p and target are. The loss of a target that is no class is NaN.
+inline ClassLosses class_losses_on_gpu([[maybe_unused]] const Tensor& log_p, [[maybe_unused]] const Indices& target,
+                                       [[maybe_unused]] const ClassLossOptions& options) {
+  ClassLosses made;
+  if constexpr (has_cuda) {
+    no_grad guard;
+    const Device device = log_p.device();
+    const std::int64_t n = log_p.shape()[0], classes = log_p.shape()[1];
+    made.losses = Tensor::empty({n, 1}, device);
+    ClassTargets& t = made.targets;
+    t.target = Indices::empty({n}, device);
+    t.own = Tensor::empty({n, 1}, device);
+    if (options.label_smoothing > 0) t.all = Tensor::empty(log_p.shape(), device);
+    const Tensor weight = options.weight ? to(options.weight.value(), device) : Tensor();
+    Tensor each = Tensor::empty({n, 1}, device);
+    const kernels::class_rule rule{options.ignore_index, options.weight ? weight.data() : nullptr,
+                                   1 - options.label_smoothing, options.label_smoothing / static_cast<float>(classes)};
+    kernels::class_losses(cuda{runtime::current_stream}, log_p.view(), target.data(), rule, made.losses.data(),
+                          t.target.data(), t.own.data(), each.data(), t.all.view());
+    if (options.reduction == Reduction::mean) t.total_on = sum_to(each, Shape{}).value();
+  }
+  return made;
+}
+/// Where a GPU is asked, targets come from the host, where they are checked, or are there already.
+inline ClassLosses class_losses(const Tensor& log_p, std::span<const std::int32_t> target,
+                                const ClassLossOptions& options) {
+  for (std::size_t i = 0; i < target.size(); ++i)
+    check(target[i] == options.ignore_index || (target[i] >= 0 && target[i] < log_p.shape()[1]),
+          "cross_entropy: target is no class (", target[i], " of ", log_p.shape()[1], " classes, sample ", i, ")");
+  if (has_cuda && log_p.device() != Device::cpu) {
+    const auto n = static_cast<std::int64_t>(target.size());
+    return class_losses_on_gpu(log_p, to(Indices::from({n}, target), log_p.device()), options);
+  }
+  ClassTargets t = class_targets(log_p.shape(), target, options);
+  Tensor losses = t.losses(log_p);
+  return {std::move(losses), std::move(t)};
+}
 
 /// [b, 1] → [b] or []
-inline Tensor reduced(const Tensor& losses, double divisor, Reduction reduction) {
+inline Tensor reduced(const Tensor& losses, const ClassTargets& t, Reduction reduction) {
   if (reduction == Reduction::none) return reshape(losses, {losses.size()}).value();
-  if constexpr (has_cuda)
-    if (losses.device() != Device::cpu) {
-      no_grad guard;
-      return affine(sum_to(losses, Shape{}), static_cast<float>(1 / divisor), 0).value();
-    }
+  if (has_cuda && losses.device() != Device::cpu) {
+    no_grad guard;
+    const Var total = sum_to(losses, Shape{});
+    return reduction == Reduction::mean ? div(total, t.total_on).value() : total.value();
+  }
   double total = 0;
   for (std::int64_t i = 0; i < losses.shape()[0]; ++i) total += double{losses(i, 0)};
-  return Tensor::scalar(static_cast<float>(total / divisor));
+  return Tensor::scalar(static_cast<float>(reduction == Reduction::mean ? total / t.total : total));
 }
 /// What the gradient of a reduced loss means for every sample: [b] or [] → [b, 1]
-inline Var spread(const Var& dy, std::int64_t n, float factor) {
-  if (dy.shape().rank() == 1) return reshape(dy, {n, 1});
-  return expand(factor == 1 ? dy : dy * factor, {n, 1});
+inline Var spread(const Var& dy, const ClassTargets& t, Reduction reduction) {
+  const std::int64_t n = t.own.shape()[0];
+  if (reduction == Reduction::none) return reshape(dy, {n, 1});
+  if (reduction == Reduction::sum) return expand(dy, {n, 1});
+  if (has_cuda && dy.device() != Device::cpu) return expand(div(dy, t.total_on), {n, 1});
+  return expand(dy * static_cast<float>(1 / t.total), {n, 1});
 }
+
+inline Var nll_of(const Var& log_p, ClassLosses made, Reduction reduction) {
+  Tensor loss = reduced(made.losses, made.targets, reduction);
+  return record(
+      "nll_loss", std::move(loss), {log_p}, {},
+      [t = std::move(made.targets), reduction](const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+        dx[0] = neg(mul(spread(dy, t, reduction), t.share(in[0].shape())));
+      });
+}
+inline Var cross_entropy_of(const Var& x, Tensor log_p, ClassLosses made, Reduction reduction) {
+  Tensor loss = reduced(made.losses, made.targets, reduction);
+  return record("cross_entropy", std::move(loss), {x}, {},
+                [t = std::move(made.targets), log_p = std::move(log_p), reduction](
+                    const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
+                  const Var g = spread(dy, t, reduction);
+                  if (!recording() && t.even.size() == 0 && t.all.size() == 0) {
+                    Tensor out = Tensor::empty(log_p.shape(), log_p.device());
+                    const Var scale = mul(g, t.own);
+                    on(out.device(), [&](auto device) {
+                      kernels::cross_entropy_dx(device, log_p.view(), t.target.data(), scale.value().data(),
+                                                out.view());
+                    });
+                    dx[0] = std::move(out);
+                    return;
+                  }
+                  const Tensor share = t.share(log_p.shape());
+                  const Var row = sum_to(share, t.own.shape());
+                  dx[0] = mul(g, sub(mul(softmax_of_samples<false>(in[0], 1), row), share));
+                });
+}
+/// Whether targets that are on a GPU stay there: in captured work, where the host cannot look at them.
+inline bool unseen(const Indices& target) { return target.device() != Device::cpu && runtime::capturing; }
 
 }  // namespace detail
 
 /// L = −log_p[target], weighted.   log_p [b, classes], target: b class numbers → [] or [b]. Throws on a target that is
-/// no class.
+/// no class; in captured work, which cannot tell, such a target gives NaN.
 inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
-  const auto t = detail::class_targets(log_p.shape(), target, options);
-  const double divisor = options.reduction == Reduction::mean ? t.total : 1;
-  return record("nll_loss", detail::reduced(t.losses(log_p.value()), divisor, options.reduction), {log_p}, {},
-                [share = to(t.share(log_p.shape()), log_p.device()), factor = static_cast<float>(1 / divisor)](
-                    const Var& dy, const Var&, std::span<const Var>, std::span<Var> dx) {
-                  dx[0] = neg(mul(detail::spread(dy, share.shape()[0], factor), share));
-                });
+  detail::check_class_options(log_p.shape(), static_cast<std::int64_t>(target.size()), options);
+  return detail::nll_of(log_p, detail::class_losses(log_p.value(), target, options), options.reduction);
+}
+inline Var nll_loss(const Var& log_p, const Indices& target, const ClassLossOptions& options = {}) {
+  check(target.rank() == 1, "nll_loss: targets must be [batch] (", target.shape(), ")");
+  if (target.device() == Device::cpu)
+    return nll_loss(log_p, std::span(target.data(), static_cast<std::size_t>(target.size())), options);
+  if (!detail::unseen(target)) return nll_loss(log_p, to(target, Device::cpu), options);
+  detail::check_class_options(log_p.shape(), target.size(), options);
+  common_device("nll_loss", log_p, target);
+  return detail::nll_of(log_p, detail::class_losses_on_gpu(log_p.value(), target, options), options.reduction);
 }
 /// L = −ln softmax(x)[target], with dx = softmax(x) − target.   x [b, classes], target: b class numbers → [] (mean over
-/// the samples) or [b]. Throws on a target that is no class.
+/// the samples) or [b]. Throws on a target that is no class; in captured work, which cannot tell, such a target gives
+/// NaN.
 inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
-  auto t = detail::class_targets(x.shape(), target, options);
-  const double divisor = options.reduction == Reduction::mean ? t.total : 1;
+  detail::check_class_options(x.shape(), static_cast<std::int64_t>(target.size()), options);
   Tensor log_p = detail::softmax_value(x.value(), 1, true);
-  Tensor loss = detail::reduced(t.losses(log_p), divisor, options.reduction);
-  return record(
-      "cross_entropy", std::move(loss), {x}, {},
-      [t = std::move(t).on_device(x.device()), log_p = std::move(log_p), factor = static_cast<float>(1 / divisor)](
-          const Var& dy, const Var&, std::span<const Var> in, std::span<Var> dx) {
-        const Var g = detail::spread(dy, log_p.shape()[0], factor);
-        if (!recording() && t.even.size() == 0) {
-          Tensor out = Tensor::empty(log_p.shape(), log_p.device());
-          const Var scale = mul(g, t.own);
-          on(out.device(), [&](auto device) {
-            kernels::cross_entropy_dx(device, log_p.view(), t.target.data(), scale.value().data(), out.view());
-          });
-          dx[0] = std::move(out);
-          return;
-        }
-        const Tensor share = to(detail::ClassTargets(t).on_device(Device::cpu).share(log_p.shape()), log_p.device());
-        const Var row = sum_to(share, t.own.shape());
-        dx[0] = mul(g, sub(mul(detail::softmax_of_samples<false>(in[0], 1), row), share));
-      });
+  auto made = detail::class_losses(log_p, target, options);
+  return detail::cross_entropy_of(x, std::move(log_p), std::move(made), options.reduction);
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "cross_entropy: targets must be [batch] (", target.shape(), ")");
-  if (target.device() != Device::cpu) return cross_entropy(x, to(target, Device::cpu), options);
-  return cross_entropy(x, std::span<const std::int32_t>(target.data(), static_cast<std::size_t>(target.size())),
-                       options);
+  if (target.device() == Device::cpu)
+    return cross_entropy(x, std::span(target.data(), static_cast<std::size_t>(target.size())), options);
+  if (!detail::unseen(target)) return cross_entropy(x, to(target, Device::cpu), options);
+  detail::check_class_options(x.shape(), target.size(), options);
+  common_device("cross_entropy", x, target);
+  Tensor log_p = detail::softmax_value(x.value(), 1, true);
+  auto made = detail::class_losses_on_gpu(log_p, target, options);
+  return detail::cross_entropy_of(x, std::move(log_p), std::move(made), options.reduction);
 }
 
 /// L = (x − target)²

@@ -6,6 +6,7 @@
 
 #include "../nn/layers.hpp"
 #include "../ops/loss.hpp"
+#include "captured_step.hpp"
 #include "data.hpp"
 #include "metrics.hpp"
 #include "optimizer.hpp"
@@ -27,6 +28,7 @@ struct FitOptions {
   std::function<void(const Progress&)> on_step = {};   ///< after every batch
   std::function<void(const Progress&)> on_epoch = {};  ///< after every epoch
   std::stop_token stop = {};                           ///< asked after every batch; the epoch is left at once
+  bool capture = false;  ///< on a GPU the pass forward and backward is a CapturedStep: one launch a batch
 };
 
 /// What fit did.
@@ -46,14 +48,19 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
   FitReport report;
   set_training(model, true);
   const Device device = device_of(model);
+  const auto pass = [&](const Var& x, const Indices& y) {
+    const Var logits = model(x);
+    const Var loss = cross_entropy(logits, y);
+    backward(loss);
+    return std::pair(logits, loss);
+  };
+  CapturedStep captured(model, [&](const Tensor& x, const Indices& y) { return pass(x, y); });
   for (int epoch = 1; epoch <= options.epochs && !report.stopped; ++epoch) {
     Mean loss_mean, accuracy_mean;
     Progress progress{epoch, options.epochs, 0, epoch_batches.size(), 0, 0};
     for (auto& [x, y] : epoch_batches) {
-      const Var logits = model(to(std::move(x), device));
-      const Var loss = cross_entropy(logits, y);
+      const auto [logits, loss] = options.capture ? captured(x, y) : pass(to(std::move(x), device), y);
       const double n = static_cast<double>(y.size());
-      backward(loss);
       optimizer.step(model);
       loss_mean.add(double{loss.item()}, n);  // read last, so that a GPU is not waited for before it has all its work
       accuracy_mean.add(accuracy(logits.value(), y), n);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "../kernels/elementwise.hpp"
 #include "../kernels/update.hpp"
 #include "../nn/module.hpp"
 #include "../ops/linear.hpp"
@@ -30,7 +31,7 @@ void step_parameters(M& model, const char* op, F&& update) {
           if (now.device() != Device::cpu) {
             no_grad guard;
             const Var edges = reshape(place_edges(Tensor::ones({live->nnz()}, now.device()), *live), now.shape());
-            now = where(detail::above(edges, 0), now, was).value();
+            now.assign(where(detail::above(edges, 0), now, was).value());
             return;
           }
         for (std::int64_t r = 0; r < live->rows(); ++r)
@@ -208,7 +209,11 @@ double clip_grad_norm(M& model, double max_norm) {
   const double total = std::sqrt(squares), factor = max_norm / (total + 1e-6);
   if (factor < 1)
     each_param(model, [&](Param& p) {
-      if (p.has_grad()) p.mutable_grad() = affine(Var(p.grad()), static_cast<float>(factor), 0).value();
+      if (!p.has_grad()) return;
+      float* g = p.mutable_grad().data();
+      on(p.grad().device(), [&](auto device) {
+        kernels::map<kernels::fn::affine>(device, g, g, p.shape().storage(), static_cast<float>(factor), 0);
+      });
     });
   return total;
 }
