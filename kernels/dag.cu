@@ -13,52 +13,67 @@ namespace {
 unsigned blocks_for(std::int64_t n, std::int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
 
 unsigned threads_of(dag_view d, dag_cut cut) {
-  return static_cast<unsigned>(d.row_start ? std::min(cut.threads, 512) : cut.threads);
+  return static_cast<unsigned>(d.row_start || !cut.shared ? std::min(cut.threads, 512) : cut.threads);
 }
 
-template <class Kernel>
-Kernel one_of(const Kernel (&all)[2][2][2], bool vector, bool joint, int tile) {
-  return all[vector ? 1 : 0][joint ? 1 : 0][tile == 4 ? 1 : 0];
+/// Calls f(kernel family of these choices): f.template operator()<Vector, Joint, Shared, T>().
+template <class F>
+auto choose(bool vector, bool joint, dag_cut cut, F&& f) {
+  const auto tile = [&]<bool Vector, bool Joint>() {
+    if (cut.shared)
+      return cut.tile == 4 ? f.template operator()<Vector, Joint, true, 4>()
+                           : f.template operator()<Vector, Joint, true, 2>();
+    return cut.tile == 4 ? f.template operator()<Vector, Joint, false, 4>()
+                         : f.template operator()<Vector, Joint, false, 2>();
+  };
+  if (vector) return joint ? tile.template operator()<true, true>() : tile.template operator()<true, false>();
+  return joint ? tile.template operator()<false, true>() : tile.template operator()<false, false>();
 }
+/// What a block keeps beside its registers: in shared memory, or in `memory` for all blocks.
+struct tiles {
+  std::size_t shared = 0;
+  runtime::Buffer<float> memory;
+  tiles(std::int64_t count, unsigned blocks, dag_cut cut, void* stream, const char* op) {
+    const auto floats = static_cast<std::size_t>(count * cut.tile);
+    if (cut.shared)
+      shared = floats * sizeof(float);
+    else
+      memory = runtime::Buffer<float>(floats * blocks, stream, op);
+  }
+};
 
 }  // namespace
 
 dag_cut dag_cut_for(std::int64_t samples) { return {800, samples <= 2 * 132 ? 2 : 4}; }
 
-std::int64_t dag_shared_bytes(dag_view d, dag_cut cut) { return (d.by_row.rows + d.vertices) * cut.tile * 4; }
+std::int64_t dag_tile_bytes(dag_view d, dag_cut cut) { return (d.by_row.rows + d.vertices) * cut.tile * 4; }
 
 void dag_forward(cuda gpu, dag_view d, dag_levels levels, const float* values, const float* bias,
                  matrix_view<const float> x, matrix_view<float> y, matrix_view<float> h, unsigned char* positive,
                  dag_cut cut) {
-  using namespace device;
-  static constexpr void (*all[2][2][2])(
-      dag_view, const std::int32_t*, int, const float*, const float*, matrix_view<const float>, matrix_view<float>,
-      matrix_view<float>, unsigned char*) = {{{&dag_forward_tile<false, false, 2>, &dag_forward_tile<false, false, 4>},
-                                              {&dag_forward_tile<false, true, 2>, &dag_forward_tile<false, true, 4>}},
-                                             {{&dag_forward_tile<true, false, 2>, &dag_forward_tile<true, false, 4>},
-                                              {&dag_forward_tile<true, true, 2>, &dag_forward_tile<true, true, 4>}}};
-  runtime::launch("dag_forward", one_of(all, aligned(d.by_row.col) && aligned(values), !d.row_start, cut.tile),
-                  blocks_for(x.rows, cut.tile), threads_of(d, cut), static_cast<std::size_t>(d.vertices * cut.tile * 4),
-                  gpu.stream, d, levels.start, levels.count, values, bias, x, y, h, positive);
+  const unsigned blocks = blocks_for(x.rows, cut.tile);
+  const tiles own(d.vertices, blocks, cut, gpu.stream, "dag_forward");
+  const auto kernel = choose(aligned(d.by_row.col) && aligned(values), !d.row_start, cut,
+                             [&]<bool Vector, bool Joint, bool Shared, int T>() {
+                               return &device::dag_forward_tile<Vector, Joint, Shared, T>;
+                             });
+  runtime::launch("dag_forward", kernel, blocks, threads_of(d, cut), own.shared, gpu.stream, d, levels.start,
+                  levels.count, values, bias, x, y, h, positive, own.memory.data());
 }
 
 void dag_backward(cuda gpu, dag_view d, dag_levels levels, const float* values, matrix_view<const float> h,
                   const unsigned char* positive, matrix_view<const float> dy, matrix_view<float> dx,
                   matrix_view<float> dz, float* scratch, dag_cut cut) {
-  using namespace device;
-  static constexpr void (*all[2][2][2])(dag_view, const std::int32_t*, int, const float*, matrix_view<const float>,
-                                        const unsigned char*, matrix_view<const float>, matrix_view<float>,
-                                        matrix_view<float>) = {
-      {{&dag_backward_tile<false, false, 2>, &dag_backward_tile<false, false, 4>},
-       {&dag_backward_tile<false, true, 2>, &dag_backward_tile<false, true, 4>}},
-      {{&dag_backward_tile<true, false, 2>, &dag_backward_tile<true, false, 4>},
-       {&dag_backward_tile<true, true, 2>, &dag_backward_tile<true, true, 4>}}};
   if (dy.rows == 0) return;
   gather_edges(gpu, values, d.by_column, scratch);
-  runtime::launch("dag_backward", one_of(all, aligned(d.by_column.col) && aligned(scratch), !d.row_start, cut.tile),
-                  blocks_for(dy.rows, cut.tile), threads_of(d, cut), static_cast<std::size_t>(dag_shared_bytes(d, cut)),
-                  gpu.stream, d, levels.start, levels.count, static_cast<const float*>(scratch), h, positive, dy, dx,
-                  dz);
+  const unsigned blocks = blocks_for(dy.rows, cut.tile);
+  const tiles own(d.by_row.rows + d.vertices, blocks, cut, gpu.stream, "dag_backward");
+  const auto kernel = choose(aligned(d.by_column.col) && aligned(scratch), !d.row_start, cut,
+                             [&]<bool Vector, bool Joint, bool Shared, int T>() {
+                               return &device::dag_backward_tile<Vector, Joint, Shared, T>;
+                             });
+  runtime::launch("dag_backward", kernel, blocks, threads_of(d, cut), own.shared, gpu.stream, d, levels.start,
+                  levels.count, static_cast<const float*>(scratch), h, positive, dy, dx, dz, own.memory.data());
 }
 
 namespace {
@@ -66,18 +81,17 @@ namespace {
 /// What a block may have, less what kernels have besides.
 bool fits(dag_view d, dag_cut cut) {
   static const auto most = static_cast<std::int64_t>(runtime::properties("dag_fits").shared_bytes);
-  return dag_shared_bytes(d, cut) <= most - 2048;
+  return dag_tile_bytes(d, cut) <= most - 2048;
 }
-/// The cut for so many samples, with the smaller tile where only that fits.
+/// The cut for so many samples: with the smaller tile where only that fits into shared memory.
 dag_cut fitting_cut(dag_view d, std::int64_t samples) {
-  dag_cut cut = dag_cut_for(samples);
-  if (!fits(d, cut)) cut.tile = 2;
-  return cut;
+  const dag_cut cut = dag_cut_for(samples);
+  if (fits(d, cut)) return cut;
+  return fits(d, {cut.threads, 2}) ? dag_cut{cut.threads, 2} : dag_cut{cut.threads, cut.tile, false};
 }
 
 }  // namespace
 
-bool dag_fits(cuda, dag_view d, std::int64_t samples) { return fits(d, fitting_cut(d, samples)); }
 void dag_forward(cuda gpu, dag_view d, dag_levels levels, const float* values, const float* bias,
                  matrix_view<const float> x, matrix_view<float> y, matrix_view<float> h, unsigned char* positive) {
   dag_forward(gpu, d, levels, values, bias, x, y, h, positive, fitting_cut(d, x.rows));

@@ -1,7 +1,8 @@
 // Device code of a layered DAG: all its vertices forward, all gradients of vertices backward, each in one kernel.
 //
 // A block takes the few samples of a tile and keeps them in shared memory for all vertices (backward: for all
-// branches); levels, runs of vertices without an edge among them, follow each other with a barrier between. Eight
+// branches), or where these are too many in an array of its own in global memory, of which L1 and L2 hold what is read
+// again; levels, runs of vertices without an edge among them, follow each other with a barrier between. Eight
 // threads take a vertex, each four edges at a time: columns and weights are read as lines and once a tile, so tiles are
 // as small as the chip can be filled with. What the first edges of a level are is asked for before the barrier in front
 // of it. The gradients of weights are those of a sparse layer whose rows are the branches (sparse_linear_dw).
@@ -116,13 +117,21 @@ __device__ __forceinline__ float activation_slope(float y, VertexActivation f) {
   }
 }
 
-/// h of all vertices, and the outputs; without Joint, which branches are positive.
-template <bool Vector, bool Joint, int T>
-__global__ void __launch_bounds__(Joint ? 800 : 512, 1)
+/// The block's tiles, `count` of them.
+template <bool Shared, int T>
+__device__ __forceinline__ tile_of<T>* tiles_of(float* scratch, std::int64_t count) {
+  if constexpr (Shared) return simt::dynamic_shared<tile_of<T>>();
+  return reinterpret_cast<tile_of<T>*>(scratch) + blockIdx.x * count;
+}
+
+/// h of all vertices, and the outputs; without Joint, which branches are positive. Not Shared: `scratch` of vertices·T
+/// a block.
+template <bool Vector, bool Joint, bool Shared, int T>
+__global__ void __launch_bounds__(Joint&& Shared ? 800 : 512, 1)
     dag_forward_tile(dag_view d, const std::int32_t* __restrict__ level_start, int levels,
                      const float* __restrict__ values, const float* __restrict__ bias, matrix_view<const float> x,
-                     matrix_view<float> y, matrix_view<float> h, unsigned char* __restrict__ positive) {
-  tile_of<T>* own = simt::dynamic_shared<tile_of<T>>();
+                     matrix_view<float> y, matrix_view<float> h, unsigned char* __restrict__ positive, float* scratch) {
+  tile_of<T>* own = tiles_of<Shared, T>(scratch, d.vertices);
   const int inputs = static_cast<int>(d.inputs), group = static_cast<int>(threadIdx.x / 8),
             groups = static_cast<int>(blockDim.x / 8);
   const bool writes = threadIdx.x % 8 == 0;
@@ -180,15 +189,16 @@ __global__ void __launch_bounds__(Joint ? 800 : 512, 1)
       write_tile<T>(own[__ldg(d.output + o)], y.data + o * y.ld, sample, y.rows);
 }
 
-/// dz of every branch, and dx unless it is null; `values` in the order of by_column.
-template <bool Vector, bool Joint, int T>
-__global__ void __launch_bounds__(Joint ? 800 : 512, 1)
+/// dz of every branch, and dx unless it is null; `values` in the order of by_column. Not Shared: `scratch` of
+/// (branches + vertices)·T a block.
+template <bool Vector, bool Joint, bool Shared, int T>
+__global__ void __launch_bounds__(Joint&& Shared ? 800 : 512, 1)
     dag_backward_tile(dag_view d, const std::int32_t* __restrict__ level_start, int levels,
                       const float* __restrict__ values, matrix_view<const float> h,
                       const unsigned char* __restrict__ positive, matrix_view<const float> dy, matrix_view<float> dx,
-                      matrix_view<float> dz) {
-  tile_of<T>* own = simt::dynamic_shared<tile_of<T>>();  // dz [branches]
-  tile_of<T>* above = own + d.by_row.rows;               // dy [vertices]
+                      matrix_view<float> dz, float* scratch) {
+  tile_of<T>* own = tiles_of<Shared, T>(scratch, d.by_row.rows + d.vertices);  // dz [branches]
+  tile_of<T>* above = own + d.by_row.rows;                                     // dy [vertices]
   const int inputs = static_cast<int>(d.inputs), group = static_cast<int>(threadIdx.x / 8),
             groups = static_cast<int>(blockDim.x / 8);
   const bool writes = threadIdx.x % 8 == 0;

@@ -83,14 +83,16 @@ void gemm_3xtf32(cuda, matrix_view<const float> x, strided_view<const float> w, 
 void gemm_3xtf32(cuda, matrix_view<const float> x, strided_view<const float> w, const float* bias, bool relu,
                  matrix_view<float> y, tensor_cut cut);
 
-/// How a DAG's kernels are cut: threads of a block (at most 800, by branches 512), samples of a tile (2 or 4).
+/// How a DAG's kernels are cut: threads of a block (at most 800; by branches, or in global memory, 512), samples of a
+/// tile (2 or 4), and whether a block's tiles lie in shared memory.
 struct dag_cut {
   std::int32_t threads, tile;
+  bool shared = true;
 };
+/// Without regard to shared memory.
 dag_cut dag_cut_for(std::int64_t samples);
-/// Shared memory that a block needs at most, (branches + vertices)·tile·4 bytes; a multiprocessor of Hopper has 227
-/// KiB.
-std::int64_t dag_shared_bytes(dag_view d, dag_cut cut);
+/// Memory of a block's tiles at most, (branches + vertices)·tile·4 bytes; a multiprocessor of Hopper has 227 KiB.
+std::int64_t dag_tile_bytes(dag_view d, dag_cut cut);
 /// h [samples, vertices] of all vertices of a layered DAG (core/view.hpp), as in the CPU's contract: inputs first (not
 /// copied where x begins where h does), then h[v] = Σ over its branches of max(Σ w·h[u] + bias, 0), or where joint
 /// f(Σ w·h[u] + bias). y[b, o] = h[b, output[o]] unless y is null. Not joint: `positive` [samples, branches] with h's

@@ -91,6 +91,49 @@ TEST_CASE("A MaskedDeepDAN trains on a GPU as on the CPU, by branches and joint,
     }
 }
 
+TEST_CASE("A DAG with more vertices than a multiprocessor has memory for") {
+  // 227 KiB hold two samples of some 29000 sums.
+  const std::int32_t inputs = 5, layer = 9000, outputs = 3, vertices = inputs + 2 * layer + outputs;
+  Rng rng(9);
+  for (const bool joint : {true, false}) {
+    auto wiring = std::make_shared<DagWiring>();
+    wiring->inputs = inputs, wiring->vertices = vertices;
+    std::vector<std::int32_t> start{0}, col;
+    if (!joint) wiring->row_start.push_back(0);
+    for (std::int32_t v = inputs; v < vertices; ++v) {
+      const std::int32_t from = v < inputs + layer       ? 0
+                                : v < inputs + 2 * layer ? inputs
+                                                         : inputs + layer,
+                         count = v < inputs + layer ? inputs : layer;
+      std::int32_t last = -1;
+      for (int k = 0; k < 3; ++k) {
+        const std::int32_t next = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(count)));
+        if (from + next > last) col.push_back(last = from + next);
+      }
+      start.push_back(static_cast<std::int32_t>(col.size()));
+      if (!joint && v >= inputs + layer) {  // a skip connection, as a branch of its own
+        col.push_back(v % inputs);
+        start.push_back(static_cast<std::int32_t>(col.size()));
+      }
+      if (!joint) wiring->row_start.push_back(static_cast<std::int32_t>(start.size()) - 1);
+      if (v >= vertices - outputs) wiring->output.push_back(v);
+    }
+    const auto rows = static_cast<std::int64_t>(start.size()) - 1;
+    const Mask mask = Mask::from_csr(rows, vertices, start, col);
+    const Tensor x = Tensor::normal({3, inputs}, 0, 1, rng), values = Tensor::normal({mask.nnz()}, 0, 1, rng),
+                 bias = Tensor::normal({rows}, 0, 0.5f, rng), seed = Tensor::normal({3, outputs}, 0, 1, rng);
+    const auto results = [&](Device device) {
+      const Var in = variable(to(x, device)), w = variable(to(values, device)), b = variable(to(bias, device));
+      const Var y = layered_dag(in, w, b, mask, wiring);
+      Vars all = grad(y, {in, w, b}, {.seed = Var(to(seed, device))});
+      all.push_back(y);
+      return all;
+    };
+    const Vars here = results(Device::cpu), there = results(gpu);
+    for (std::size_t k = 0; k < here.size(); ++k) require_near(there[k].value(), here[k].value(), 1e-4f);
+  }
+}
+
 TEST_CASE("Images train on a GPU as on the CPU") {
   const Dataset data = blobs(34, 36, 3, {34, 1, 6, 6});
   Rng rng(8);

@@ -97,7 +97,7 @@ void expect(double got, double want, const char* what, std::int64_t b, std::int6
             kernels::dag_cut cut) {
   check(std::fabs(got - want) <= 3e-5 * (1 + std::fabs(want)), what, ": got ", got, ", want ", want, " at sample ", b,
         ", element ", i, "; ", d.joint ? "joint" : "branches", ", vertices ", d.vertices, ", threads ", cut.threads,
-        ", tile ", cut.tile);
+        ", tile ", cut.tile, cut.shared ? " in shared memory" : " in global memory");
 }
 
 void run_dag(const Dag& d, std::int64_t samples, kernels::dag_cut cut, bool wants_dx) {
@@ -154,7 +154,8 @@ const test::Register every("dag: joint and by branches, every level and batch", 
   for (const bool joint : {true, false})
     for (const auto& levels : {std::vector<std::int64_t>{1}, {3, 7, 1, 5}, {30, 2, 21}, {4, 4, 4, 4, 4, 4}})
       for (const std::int64_t samples : {1, 2, 3, 4, 9, 17})
-        for (const kernels::dag_cut cut : {kernels::dag_cut{32, 2}, {64, 4}, {96, 2}, {128, 4}}) {
+        for (const kernels::dag_cut cut :
+             {kernels::dag_cut{32, 2}, {64, 4}, {96, 2}, {128, 4}, {64, 2, false}, {96, 4, false}}) {
           if (!test::tried(i++ * 5 / 4)) continue;
           run_dag(Dag(6 + static_cast<std::int64_t>(i % 3), levels, joint, 0.4f, i), samples, cut, i % 2 == 0);
         }

@@ -55,8 +55,6 @@ struct dag_levels {
 };
 // A layered DAG, whose memory lies another way than the CPU's. Of the view by_row, by_column, inputs, vertices,
 // row_start, activation and output are read; branches are all rows of by_row.
-/// True if a multiprocessor can hold all sums of a DAG for a tile of so many samples: the two kernels need that.
-bool dag_fits(cuda, dag_view d, std::int64_t samples);
 // h [samples, vertices]: inputs first, then in order h[v] = Σ over its branches of max(Σ w·h[u] + bias, 0), or where
 // joint f(Σ w·h[u] + bias). y[b, o] = h[b, output[o]]. Not joint: `positive` [samples, branches] with h's distance of
 // columns says which sums were above 0

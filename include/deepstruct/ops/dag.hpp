@@ -249,12 +249,6 @@ inline Var dag_on_gpu(const Var& x, const Var& values, const Var& bias, const Ma
                   dx[2] = std::move(to_bias);
                 });
 }
-/// Whether one kernel can hold the DAG.
-inline bool dag_fits(const Var& x, const Mask& mask, const std::shared_ptr<const DagPlan>& plan) {
-  if constexpr (has_cuda)
-    return kernels::dag_fits(cuda{runtime::current_stream}, dag_on_device(mask, plan, x.device())->view, x.shape()[0]);
-  return false;
-}
 
 }  // namespace detail
 
@@ -284,8 +278,7 @@ inline Var layered_dag(const Var& x, const Var& values, const Var& bias, const M
   const Device device = common_device("layered_dag", x, values, bias);
   const auto plan = detail::dag_plan(mask, wiring);
   const std::int64_t samples = x.shape()[0], outputs = static_cast<std::int64_t>(w.output.size());
-  if (samples == 0 || (device != Device::cpu && !detail::dag_fits(x, mask, plan)))
-    return detail::dag_unfused(x, values, bias, mask, *plan);
+  if (samples == 0) return detail::dag_unfused(x, values, bias, mask, *plan);
   if (device != Device::cpu) return detail::dag_on_gpu(x, values, bias, mask, plan);
 
   const dag_view d = plan->view(mask);
