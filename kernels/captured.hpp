@@ -13,10 +13,9 @@
 
 namespace deepstruct::runtime {
 
-/// Memory in the order of no stream: at hand when the call returns, and given back when nothing uses it any more.
-/// Bodies: runtime.cu, and tests/simt/runtime.cpp for the emulator.
+/// Memory in the order of no stream, but at hand for all when the call returns. Bodies: runtime.cu, and
+/// tests/simt/runtime.cpp for the emulator.
 void* allocate_apart(std::size_t bytes, Place place);
-void release_apart(void* memory) noexcept;
 
 /// The blocks of one capture. A block that is given back is free for the same capture only; when the arena dies, free
 /// blocks go, and the others are those of whoever holds them.
@@ -41,8 +40,9 @@ class Arena {
         }
       }
     }
-    for (void* memory : gone) release_apart(memory);
-    for (void* memory : kept_) release_apart(memory);
+    // In the order of the current stream: what is there may read it still.
+    for (void* memory : gone) release(memory, current_stream);
+    for (void* memory : kept_) release(memory, current_stream);
   }
 
   /// At least `bytes`: of the free blocks the smallest that fits and is no more than a quarter too large, else a new
@@ -111,25 +111,26 @@ class CapturedDraws {
       : first_(first), on_device_(static_cast<Draw*>(allocate_apart(sizeof(Draw), place))) {}
   CapturedDraws(const CapturedDraws&) = delete;
   CapturedDraws& operator=(const CapturedDraws&) = delete;
-  ~CapturedDraws() { release_apart(on_device_); }
+  ~CapturedDraws() { release(on_device_, current_stream); }
 
   /// A draw counted from the first one. Throws on a draw of another generator, or from before.
   KernelDraw drawn(Draw draw, Place place) {
     check(draw.seed == first_.seed && draw.number >= first_.number, place.op,
           ": captured work draws from one generator, from its next draw on (draw ", draw.number, " of seed ", draw.seed,
           ", next is draw ", first_.number, " of seed ", first_.seed, ")");
-    any_ = true;
+    count_ = std::max(count_, draw.number - first_.number + 1);
     return {{draw.seed, draw.number - first_.number}, on_device_};
   }
+  std::uint64_t count() const { return count_; }
   /// What the launch that follows draws from.
   void begin(Draw first, void* stream, Place place) {
-    if (any_) copy_to_device(on_device_, &first, sizeof first, stream, place);
+    if (count_ > 0) copy_to_device(on_device_, &first, sizeof first, stream, place);
   }
 
  private:
   Draw first_;
   Draw* on_device_;
-  bool any_ = false;
+  std::uint64_t count_ = 0;
 };
 
 /// While it lives, this thread captures.

@@ -1,7 +1,9 @@
 // The runtime's CUDA body.
 #include <cstring>
 #include <limits>
+#include <map>
 #include <memory>
+#include <mutex>
 
 #include "captured.hpp"
 #include "runtime.hpp"
@@ -66,11 +68,14 @@ void copy_staged(void* to, const void* from, std::size_t bytes, void* stream) {
 /// The graph, its memory, and what it copies to the device.
 class CapturedWork {
  public:
-  CapturedWork(Draw first, Place place) : draws(first, place), stream(place) {}
+  CapturedWork(Draw first, Place place) : draws(first, place), stream(place) {
+    require(cudaEventCreateWithFlags(&launched, cudaEventDisableTiming), place);
+  }
   CapturedWork(const CapturedWork&) = delete;
   CapturedWork& operator=(const CapturedWork&) = delete;
   ~CapturedWork() {
-    (void)cudaDeviceSynchronize();  // a launch may still run
+    (void)cudaEventSynchronize(launched);  // not the device: another thread may capture
+    (void)cudaEventDestroy(launched);
     if (exec) (void)cudaGraphExecDestroy(exec);
     for (void* memory : pinned) (void)cudaFreeHost(memory);
   }
@@ -88,6 +93,7 @@ class CapturedWork {
   Stream stream;
   std::vector<void*> pinned;
   cudaGraphExec_t exec{};
+  cudaEvent_t launched{};  // for the last time
 };
 
 int device_count() {
@@ -136,7 +142,6 @@ void* allocate_apart(std::size_t bytes, Place place) {
   require(cudaStreamSynchronize(stream_of(apart.get())), place);
   return memory;
 }
-void release_apart(void* memory) noexcept { (void)cudaFree(memory); }
 void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream, Place place) {
   if (bytes == 0) return;
   if (!capturing) return copy_staged(to, from, bytes, stream);
@@ -145,12 +150,15 @@ void copy_to_device(void* to, const void* from, std::size_t bytes, void* stream,
 }
 void copy_to_host(void* to, const void* from, std::size_t bytes, void* stream, Place place) {
   refuse_capture(place);
+  if (bytes == 0) return;
   require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(stream)), place);
 }
 void copy_on_device(void* to, const void* from, std::size_t bytes, void* stream, Place place) {
+  if (bytes == 0) return;
   require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream)), place);
 }
 void fill(void* to, int byte, std::size_t bytes, void* stream, Place place) {
+  if (bytes == 0) return;
   require(cudaMemsetAsync(to, byte, bytes, stream_of(stream)), place);
 }
 void synchronize(void* stream, Place place) {
@@ -185,7 +193,9 @@ void Capture::launch(void* stream, Draw first, Place place) {
   check_not_capturing(place);
   work_->draws.begin(first, stream, place);
   require(cudaGraphLaunch(work_->exec, stream_of(stream)), place);
+  require(cudaEventRecord(work_->launched, stream_of(stream)), place);
 }
+std::uint64_t Capture::draws() const { return work_ ? work_->draws.count() : 0; }
 KernelDraw drawn(Draw draw, Place place) { return capturing ? capturing->draws.drawn(draw, place) : KernelDraw{draw}; }
 
 Stream::Stream(Place place) {
@@ -215,7 +225,16 @@ double Event::since(const Event& begin, Place place) const {
 }
 
 void allow_shared(const void* kernel, std::size_t shared, Place place) {
+  // Raised only: what was captured with more is launched with more.
+  static std::mutex mutex;
+  static auto& allowed = *new std::map<std::pair<const void*, int>, std::size_t>;  // by kernel and GPU
+  int device = 0;
+  require(cudaGetDevice(&device), place);
+  std::lock_guard lock(mutex);
+  std::size_t& most = allowed[{kernel, device}];
+  if (shared <= most) return;
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), place);
+  most = shared;
 }
 void check_launch(int error, Place place) { require(static_cast<cudaError_t>(error), place); }
 

@@ -80,7 +80,7 @@ const test::Register memory("capture: its memory is its own, and kept while it m
       const Buffer<float> scratch(size, runtime::current_stream);
       inner = scratch.data();
     }
-    result.emplace(size, runtime::current_stream);
+    result.emplace(size);    // read in the default stream later
     again = result->data();  // the block that was given back
     runtime::fill(result->data(), 0, size * sizeof(float), runtime::current_stream, "test");
     add(*before, *result);
@@ -99,7 +99,7 @@ const test::Register memory("capture: its memory is its own, and kept while it m
   expect(*result, 1, "what outlives the capture");
   // Given back while the capture lives, it is nobody's.
   work.emplace([&] {
-    result.emplace(size, runtime::current_stream);
+    result.emplace(size);
     runtime::fill(result->data(), 0, size * sizeof(float), runtime::current_stream, "test");
   });
   work->launch(nullptr);
@@ -152,6 +152,7 @@ const test::Register drawn("capture: draws anew with every launch, as the kernel
       check(got->to_host() == want.to_host(), "other numbers than those of the draw (", number, ")");
     }
   }
+  check(work.draws() == 2 && Capture([] {}).draws() == 0, "other numbers of draws (", work.draws(), ")");
   expect_error([&] { Capture([&] { drop(y, {6, 3}); }, first); }, "draws from one generator");
   expect_error([&] { Capture([&] { drop(y, {5, 2}); }, first); }, "draws from one generator");
 });

@@ -34,7 +34,6 @@ void* allocate_apart(std::size_t bytes, Place place) {
   check(memory != nullptr, place.op, ": out of memory (", bytes, " bytes)");
   return memory;
 }
-void release_apart(void* memory) noexcept { simt::emulator::release(memory); }
 void* allocate(std::size_t bytes, void*, Place place) {
   return capturing ? capturing->arena.take(bytes, place) : allocate_apart(bytes, place);
 }
@@ -43,7 +42,7 @@ void release(void* memory, void*) noexcept {
   if (capturing)
     capturing->arena.keep(memory);
   else
-    release_apart(memory);
+    simt::emulator::release(memory);
 }
 
 void copy_to_device(void* to, const void* from, std::size_t bytes, void*, Place) {
@@ -86,6 +85,7 @@ Capture::Capture(const std::function<void()>& work, Draw first, Place place) {
   work_ = captured.release();
 }
 Capture::~Capture() { delete work_; }
+std::uint64_t Capture::draws() const { return work_ ? work_->draws.count() : 0; }
 void Capture::launch(void* stream, Draw first, Place place) {
   check(work_ != nullptr, place.op, ": nothing is captured (moved from)");
   check_not_capturing(place);

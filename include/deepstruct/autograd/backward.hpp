@@ -83,6 +83,7 @@ inline void backward(const Var& loss, BackwardOptions options = {}) {
   no_grad guard;
   detail::pull_back(loss, Var(Tensor::ones(loss.shape(), loss.device())), 0, !options.keep_tape, [](Node& n, Var& dx) {
     if (n.op != "leaf") return;
+    if (detail::tape_state.leaves) detail::tape_state.leaves->emplace_back(&n, n.order);
     if (!n.has_grad)
       n.grad = dx.node().use_count() == 1 ? std::move(dx.mutable_value()) : dx.value();  // nobody else's: no copy
     else if (common_device("backward", n.grad, dx); true)

@@ -180,6 +180,8 @@ inline std::shared_ptr<Node> make_node(Tensor value) {
 struct Recording {
   bool gradients = true;
   pool_vector<std::shared_ptr<Node>>* trace = nullptr;  // set while trace() runs
+  /// Set by who asks which leaves backward() reaches: they themselves, and their order.
+  pool_vector<std::pair<const Node*, std::uint64_t>>* leaves = nullptr;
 };
 inline thread_local Recording tape_state;
 

@@ -44,6 +44,10 @@ int device_count();
 /// The stream that this thread works in on the current GPU; null is the default one (see StreamGuard).
 inline thread_local void* current_stream = nullptr;
 
+class CapturedWork;
+/// What this thread captures now (see Capture), or null.
+inline thread_local CapturedWork* capturing = nullptr;
+
 }  // namespace runtime
 
 inline namespace DEEPSTRUCT_BACKENDS {

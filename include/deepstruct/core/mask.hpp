@@ -104,7 +104,7 @@ class Mask {
   /// Every edge exists with probability `density`, independently.
   static Mask random(std::int64_t rows, std::int64_t cols, double density, Rng& rng = default_rng()) {
     check(density >= 0 && density <= 1, "Mask::random: need 0 <= density <= 1 (", density, ")");
-    const Draw d = rng.draw();
+    const Draw d = rng.host_draw();
     return where(rows, cols, [&](std::int64_t r, std::int64_t c) {
       return d.word(static_cast<std::uint64_t>(r * cols + c)) < density * 4294967296.0;
     });
@@ -223,6 +223,9 @@ class Mask {
     return from_edges(rows(), cols(), edges);
   }
 
+  /// True if both are copies of one mask, so that what kernels keep with it is one too; masks that are not may be
+  /// equal.
+  bool shares(const Mask& other) const { return data_ == other.data_; }
   /// Equal extents and equal edges.
   friend bool operator==(const Mask& a, const Mask& b) {
     if (a.data_ == b.data_) return true;

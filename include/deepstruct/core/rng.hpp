@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "device.hpp"
 #include "error.hpp"
 
 namespace deepstruct {
@@ -140,18 +141,25 @@ class Rng {
 
   /// The next draw.
   Draw draw() { return {seed_, draws_++}; }
+  /// The same for numbers that the host makes. Throws in captured work (runtime::Capture), which would have the same
+  /// ones in every launch.
+  Draw host_draw() {
+    check(!runtime::capturing, "Rng: captured work has random numbers from ops like dropout only (draw ", draws_,
+          " on the host)");
+    return draw();
+  }
 
-  std::uint32_t bits() { return draw().word(0); }
+  std::uint32_t bits() { return host_draw().word(0); }
   /// Uniform in [0, 1).
-  float uniform() { return draw().uniform(0); }
+  float uniform() { return host_draw().uniform(0); }
   /// Uniform in [low, high].
-  float uniform(float low, float high) { return draw().uniform(0, low, high); }
+  float uniform(float low, float high) { return host_draw().uniform(0, low, high); }
   /// Standard normal.
-  float normal() { return draw().normal(0); }
+  float normal() { return host_draw().normal(0); }
   /// Uniform integer in [0, n), 1 ≤ n < 2³².
   std::uint64_t below(std::uint64_t n) {
     check(n >= 1 && n < (std::uint64_t{1} << 32), "Rng::below: need 1 <= n < 2^32 (", n, ")");
-    return draw().below(0, n);
+    return host_draw().below(0, n);
   }
   /// True with probability p.
   bool bernoulli(float p) { return uniform() < p; }
@@ -160,7 +168,7 @@ class Rng {
   template <class T>
   void shuffle(std::span<T> items) {
     check(items.size() < (std::uint64_t{1} << 32), "Rng::shuffle: too many items (", items.size(), ")");
-    const Draw d = draw();
+    const Draw d = host_draw();
     for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[d.below(i, i)]);
   }
 

@@ -46,10 +46,6 @@ void fill(void* to, int byte, std::size_t bytes, void* stream, Place place);
 /// Waits for all that was asked of the stream; throws Error if any of it failed.
 void synchronize(void* stream, Place place = "synchronize");
 
-class CapturedWork;
-/// What this thread captures now (see Capture), or null.
-inline thread_local CapturedWork* capturing = nullptr;
-
 /// A stream of its own, freed with its owner.
 class Stream {
  public:
@@ -117,6 +113,8 @@ class Capture {
   ~Capture();
   /// Does it all, in the order of a stream, and draws from `first` on as it did when it was captured.
   void launch(void* stream, Draw first = {}, Place place = "Capture::launch");
+  /// One more than the last draw that it needs, counted from `first`; 0 if it draws nothing.
+  std::uint64_t draws() const;
 
  private:
   CapturedWork* work_ = nullptr;

@@ -67,7 +67,7 @@ class Array {
                        Rng& rng = default_rng()) requires std::is_floating_point_v<T> {
     check(low <= high, "Tensor::uniform: low must not exceed high (", low, " > ", high, ")");
     Array a(shape, Device::cpu);
-    DrawInOrder d(rng.draw());
+    DrawInOrder d(rng.host_draw());
     a.for_each([&](std::int64_t i, T& x) { x = d.uniform(static_cast<std::uint64_t>(i), low, high); });
     return a;
   }
@@ -76,7 +76,7 @@ class Array {
                       Rng& rng = default_rng()) requires std::is_floating_point_v<T> {
     check(std >= 0, "Tensor::normal: the standard deviation must not be negative (", std, ")");
     Array a(shape, Device::cpu);
-    const Draw d = rng.draw();
+    const Draw d = rng.host_draw();
     a.for_each([&](std::int64_t i, T& x) {
       x = static_cast<T>(std::fma(double{std}, double{d.normal(static_cast<std::uint64_t>(i))}, double{mean}));
     });

@@ -59,7 +59,7 @@ struct DanCut {
     }
     for (const std::int32_t u : old.wiring->output)
       if (const std::int32_t at = place_of(u); at >= 0) w->output.push_back(at);
-    next->wiring = std::move(w);
+    next->set_wiring(std::move(w));
     layers = std::move(next);
   }
 

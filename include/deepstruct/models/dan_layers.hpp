@@ -35,6 +35,7 @@ struct DanLayers {
   std::vector<std::vector<std::int32_t>> sources;  // of every layer: the layers that feed it, ascending
   std::vector<std::int64_t> first_skip;            // of every layer: number of the first skip connection into it
   std::shared_ptr<const DagWiring> wiring;
+  std::optional<Mask> picks;  // of the outputs, by pick_vertices
 
   DanLayers() = default;
   DanLayers(const LayeredGraph& g, const MaskedDeepDANOptions& options) {
@@ -61,7 +62,11 @@ struct DanLayers {
     } else {
       for (std::int32_t v = first[first.size() - 2]; v < first.back(); ++v) w->output.push_back(v);
     }
+    set_wiring(std::move(w));
+  }
+  void set_wiring(std::shared_ptr<const DagWiring> w) {
     wiring = std::move(w);
+    picks = vertex_picks(wiring->output, wiring->vertices);
   }
 
   /// Numbers skip connections and branches by `first` and `sources`; returns a wiring that lacks activations and

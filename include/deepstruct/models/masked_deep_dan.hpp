@@ -64,7 +64,7 @@ class MaskedDeepDAN {
         if (source != l - 1) sum = sum + layers_skip_hidden[skip++](h[source], Activation::relu);
       h.push_back(sum);
     }
-    return layer_out(options_.all_sinks ? detail::pick_vertices(cat(h, 1), wiring()->output) : h.back());
+    return layer_out(options_.all_sinks ? detail::pick_vertices(cat(h, 1), *layers_->picks) : h.back());
   }
 
   const MaskedDeepDANOptions& options() const { return options_; }
@@ -239,7 +239,7 @@ class MaskedDeepDAN {
           wiring()->joint() || options_.degree_aware ? std::max<std::int64_t>(1, edges) : source_size;
       return std::sqrt((options_.degree_aware ? 6.0f : 1.0f) / static_cast<float>(n));
     };
-    DrawInOrder draw(rng.draw()), draw_bias(rng.draw());
+    DrawInOrder draw(rng.host_draw()), draw_bias(rng.host_draw());
     if (!layers_hidden) return draw_by_pairs(bound, draw, draw_bias);
     const DagWiring& w = *wiring();
     const Mask mask = layers_hidden->mask();

@@ -60,7 +60,7 @@ inline Tensor symmetric_uniform(const Shape& shape, double bound, Rng& rng) {
   const auto b = static_cast<float>(bound);
   check(b >= 0, "init: the bound must not be negative (", bound, ")");
   Tensor t = Tensor::empty(shape);
-  kernels::uniform(cpu{}, t.view(), -b, b, rng.draw());
+  kernels::uniform(cpu{}, t.view(), -b, b, rng.host_draw());
   return t;
 }
 }  // namespace detail

@@ -371,7 +371,7 @@ class MaskedLinearLayer {
   }
   void reset_structural(Rng& rng) {
     const Mask m = mask();
-    DrawInOrder d(rng.draw()), d_bias(rng.draw());
+    DrawInOrder d(rng.host_draw()), d_bias(rng.host_draw());
     Tensor w = Tensor::empty({m.nnz()}), b = Tensor::empty({out_});
     const auto start = m.row_start();
     for (std::int64_t r = 0; r < out_; ++r) {

@@ -147,12 +147,15 @@ inline Var activate(const Var& x, VertexActivation f) {
   }
 }
 
-/// The values of some vertices, as a linear map: of one edge each, so that all that reads traces knows it.
-inline Var pick_vertices(const Var& h, std::span<const std::int32_t> vertices) {
+/// One edge from each of some vertices, of so many: the mask of pick_vertices.
+inline Mask vertex_picks(std::span<const std::int32_t> vertices, std::int64_t count) {
   std::vector<std::int32_t> start(vertices.size() + 1);
   std::iota(start.begin(), start.end(), 0);
-  const auto n = static_cast<std::int64_t>(vertices.size());
-  return sparse_linear(h, Tensor::ones({n}, h.device()), Mask::from_csr(n, h.shape()[1], start, vertices));
+  return Mask::from_csr(static_cast<std::int64_t>(vertices.size()), count, start, vertices);
+}
+/// The values of some vertices, as a linear map: of one edge each, so that all that reads traces knows it.
+inline Var pick_vertices(const Var& h, const Mask& picks) {
+  return sparse_linear(h, Tensor::ones({picks.nnz()}, h.device()), picks);
 }
 
 /// The same as a composition of ops, block by block of vertices: for derivatives of derivatives. Every
@@ -193,7 +196,7 @@ inline Var dag_unfused(const Var& x, const Var& values, const Var& bias, const M
     }
     h = cat({h, next}, 1);
   }
-  return pick_vertices(h, w.output);
+  return pick_vertices(h, vertex_picks(w.output, w.vertices));
 }
 
 /// The same value as a node of its own, at which differentiation of what follows can stop.

@@ -93,9 +93,10 @@ inline ClassTargets class_targets(const Shape& x, std::span<const std::int32_t> 
   }
   return t;
 }
-/// The same by one kernel, where log_p and target are. The loss of a target that is no class is NaN.
+/// The same by one kernel, where log_p and target are; `shares`: t.all too. The loss of a target that is no class is
+/// NaN.
 inline ClassLosses class_losses_on_gpu([[maybe_unused]] const Tensor& log_p, [[maybe_unused]] const Indices& target,
-                                       [[maybe_unused]] const ClassLossOptions& options) {
+                                       [[maybe_unused]] const ClassLossOptions& options, [[maybe_unused]] bool shares) {
   ClassLosses made;
   if constexpr (has_cuda) {
     no_grad guard;
@@ -105,7 +106,7 @@ inline ClassLosses class_losses_on_gpu([[maybe_unused]] const Tensor& log_p, [[m
     ClassTargets& t = made.targets;
     t.target = Indices::empty({n}, device);
     t.own = Tensor::empty({n, 1}, device);
-    if (options.label_smoothing > 0) t.all = Tensor::empty(log_p.shape(), device);
+    if (shares || options.label_smoothing > 0) t.all = Tensor::empty(log_p.shape(), device);
     const Tensor weight = options.weight ? to(options.weight.value(), device) : Tensor();
     Tensor each = Tensor::empty({n, 1}, device);
     const kernels::class_rule rule{options.ignore_index, options.weight ? weight.data() : nullptr,
@@ -116,15 +117,19 @@ inline ClassLosses class_losses_on_gpu([[maybe_unused]] const Tensor& log_p, [[m
   }
   return made;
 }
+/// Throws unless every target is a class, or ignored.
+inline void check_targets(std::span<const std::int32_t> target, std::int64_t classes, std::int32_t ignored) {
+  for (std::size_t i = 0; i < target.size(); ++i)
+    check(target[i] == ignored || (target[i] >= 0 && target[i] < classes), "cross_entropy: target is no class (",
+          target[i], " of ", classes, " classes, sample ", i, ")");
+}
 /// Where a GPU is asked, targets come from the host, where they are checked, or are there already.
 inline ClassLosses class_losses(const Tensor& log_p, std::span<const std::int32_t> target,
-                                const ClassLossOptions& options) {
-  for (std::size_t i = 0; i < target.size(); ++i)
-    check(target[i] == options.ignore_index || (target[i] >= 0 && target[i] < log_p.shape()[1]),
-          "cross_entropy: target is no class (", target[i], " of ", log_p.shape()[1], " classes, sample ", i, ")");
+                                const ClassLossOptions& options, bool shares) {
+  check_targets(target, log_p.shape()[1], options.ignore_index);
   if (has_cuda && log_p.device() != Device::cpu) {
     const auto n = static_cast<std::int64_t>(target.size());
-    return class_losses_on_gpu(log_p, to(Indices::from({n}, target), log_p.device()), options);
+    return class_losses_on_gpu(log_p, to(Indices::from({n}, target), log_p.device()), options, shares);
   }
   ClassTargets t = class_targets(log_p.shape(), target, options);
   Tensor losses = t.losses(log_p);
@@ -190,7 +195,7 @@ inline bool unseen(const Indices& target) { return target.device() != Device::cp
 /// no class; in captured work, which cannot tell, such a target gives NaN.
 inline Var nll_loss(const Var& log_p, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
   detail::check_class_options(log_p.shape(), static_cast<std::int64_t>(target.size()), options);
-  return detail::nll_of(log_p, detail::class_losses(log_p.value(), target, options), options.reduction);
+  return detail::nll_of(log_p, detail::class_losses(log_p.value(), target, options, true), options.reduction);
 }
 inline Var nll_loss(const Var& log_p, const Indices& target, const ClassLossOptions& options = {}) {
   check(target.rank() == 1, "nll_loss: targets must be [batch] (", target.shape(), ")");
@@ -199,7 +204,7 @@ inline Var nll_loss(const Var& log_p, const Indices& target, const ClassLossOpti
   if (!detail::unseen(target)) return nll_loss(log_p, to(target, Device::cpu), options);
   detail::check_class_options(log_p.shape(), target.size(), options);
   common_device("nll_loss", log_p, target);
-  return detail::nll_of(log_p, detail::class_losses_on_gpu(log_p.value(), target, options), options.reduction);
+  return detail::nll_of(log_p, detail::class_losses_on_gpu(log_p.value(), target, options, true), options.reduction);
 }
 /// L = −ln softmax(x)[target], with dx = softmax(x) − target.   x [b, classes], target: b class numbers → [] (mean over
 /// the samples) or [b]. Throws on a target that is no class; in captured work, which cannot tell, such a target gives
@@ -207,7 +212,7 @@ inline Var nll_loss(const Var& log_p, const Indices& target, const ClassLossOpti
 inline Var cross_entropy(const Var& x, std::span<const std::int32_t> target, const ClassLossOptions& options = {}) {
   detail::check_class_options(x.shape(), static_cast<std::int64_t>(target.size()), options);
   Tensor log_p = detail::softmax_value(x.value(), 1, true);
-  auto made = detail::class_losses(log_p, target, options);
+  auto made = detail::class_losses(log_p, target, options, false);
   return detail::cross_entropy_of(x, std::move(log_p), std::move(made), options.reduction);
 }
 inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOptions& options = {}) {
@@ -218,7 +223,7 @@ inline Var cross_entropy(const Var& x, const Indices& target, const ClassLossOpt
   detail::check_class_options(x.shape(), target.size(), options);
   common_device("cross_entropy", x, target);
   Tensor log_p = detail::softmax_value(x.value(), 1, true);
-  auto made = detail::class_losses_on_gpu(log_p, target, options);
+  auto made = detail::class_losses_on_gpu(log_p, target, options, false);
   return detail::cross_entropy_of(x, std::move(log_p), std::move(made), options.reduction);
 }
 

@@ -1,6 +1,8 @@
 // CapturedStep: forward pass, loss and backward pass that a GPU repeats by one launch.
 #pragma once
 
+#include <algorithm>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -16,19 +18,27 @@ namespace detail {
 /// Where the values of a model lie, and its masks, which it keeps alive.
 struct ModelPlaces {
   pool_vector<const void*> values;
+  pool_vector<std::int64_t> sizes;  // of their storage
   pool_vector<Mask> masks;
 
   template <class M>
   explicit ModelPlaces(const M& model) {
     struct Visitor {
       ModelPlaces& places;
-      void operator()(const Path&, const Param& p) const { places.values.push_back(p.value().data()); }
-      void operator()(const Path&, const Tensor& t) const { places.values.push_back(t.data()); }
+      void operator()(const Path& path, const Param& p) const { (*this)(path, p.value()); }
+      void operator()(const Path&, const Tensor& t) const {
+        places.values.push_back(t.data());
+        places.sizes.push_back(t.shape().storage());
+      }
       void operator()(const Path&, const Mask& m) const { places.masks.push_back(m); }
     };
     walk(model, Visitor{*this});
   }
-  friend bool operator==(const ModelPlaces&, const ModelPlaces&) = default;
+  friend bool operator==(const ModelPlaces& a, const ModelPlaces& b) {
+    return a.values == b.values && a.sizes == b.sizes &&
+           std::equal(a.masks.begin(), a.masks.end(), b.masks.begin(), b.masks.end(),
+                      [](const Mask& m, const Mask& n) { return m.shares(n); });
+  }
 };
 
 /// What f takes, as values, and what it returns.
@@ -54,11 +64,15 @@ struct StepTypes<R (F::*)(In...) const> {
 ///
 /// Inputs are Tensors and Indices from any device, and copied to where f read the first ones; of another shape than
 /// those they are not captured, but run as they are. All results are those of calls of f, bit by bit, also random ones,
-/// which must come from this thread's default generator. What f returned, and the gradients, lie in memory that the
-/// next call writes anew. The step is captured again when values or masks of the model lie elsewhere, as after pruning;
-/// after anything else that f reads has changed (training mode, options), call forget(). On the CPU each call is f's.
+/// which must come from ops (dropout) and this thread's default generator. What f returned, and the gradients, lie in
+/// memory that the next call writes anew. The step is captured again when values or masks of the model are others, as
+/// after pruning, or gradients are kept that were not when it was captured (add them up within f). After anything else
+/// that f reads has changed (training mode, options), call forget(); what f does beside its ops it does when it is
+/// captured only. A target of a loss that is no class, which cannot be seen, gives NaN. On the CPU each call is f's.
 ///
-/// f and the model must outlive it. Throws Error where f waits for the device, or replaces a value of the model.
+/// f and the model must outlive it. Throws Error where f waits for the device, replaces a value or mask of the model,
+/// steps an optimizer, or reaches gradients of anything but the model's; all is as it was before the call then, but
+/// what f did the first time.
 template <class M, class F>
 class CapturedStep {
   using Types = detail::StepTypes<F>;
@@ -68,6 +82,8 @@ class CapturedStep {
   static_assert(!std::is_void_v<Result>, "a step returns what it computed: its loss");
 
   CapturedStep(M& model, F f) : model_(&model), f_(std::move(f)) {}
+  CapturedStep(CapturedStep&&) noexcept = default;  // a copy's inputs would not be where the graph reads them
+  CapturedStep& operator=(CapturedStep&&) noexcept = default;
 
   template <class... In>
   Result operator()(const In&... in) {
@@ -92,10 +108,12 @@ class CapturedStep {
   /// A parameter's gradient in the captured step, and whether there was one before it.
   struct Gradient {
     std::shared_ptr<Node> node;
-    bool before = false, after = false;
+    bool before = false;
     const void* data = nullptr;
     Tensor aside = {};  // itself, while another one is in its place
   };
+
+  using Leaves = pool_vector<std::pair<const Node*, std::uint64_t>>;
 
   template <class... In>
   Result on_gpu(Device device, const In&... in) {
@@ -111,7 +129,8 @@ class CapturedStep {
       forget();
       inputs_.emplace(to(in, device)...);
       Result result = std::apply(f_, *inputs_);
-      places_.emplace(*model_);
+      if (!(detail::ModelPlaces(*model_) == now)) fail_replaced();
+      places_ = now;
       return result;
     }
     std::apply([&](auto&... at) { (at.assign(in), ...); }, *inputs_);
@@ -121,28 +140,76 @@ class CapturedStep {
   }
 
   void capture() {
-    each_param(*model_, [&](const Param& p) { gradients_.push_back({p.var().node(), p.has_grad()}); });
     const Draw first = next_draw();
+    const std::uint64_t before = detail::node_count;
+    Leaves leaves;
+    each_param(*model_, [&](const Param& p) { gradients_.push_back({p.var().node(), p.has_grad()}); });
     try {
+      std::exception_ptr problem;  // caught within, so that what f replaced is there to be put back
+      const auto work = [&] {
+        struct Noted {
+          explicit Noted(Leaves* to) { detail::tape_state.leaves = to; }
+          ~Noted() { detail::tape_state.leaves = nullptr; }
+        } noted(&leaves);
+        try {
+          result_.emplace(std::apply(f_, *inputs_));
+        } catch (...) {
+          problem = std::current_exception();
+        }
+      };
+      if constexpr (has_cuda) graph_ = std::make_shared<runtime::Capture>(work, first, "CapturedStep");
+      const bool replaced = !(detail::ModelPlaces(*model_) == *places_);
+      if (replaced) put_back();
+      if (problem) std::rethrow_exception(problem);
+      if (replaced) fail_replaced();
+      draws_ = next_draw().number - first.number;
       if constexpr (has_cuda)
-        graph_ = std::make_shared<runtime::Capture>([&] { result_.emplace(std::apply(f_, *inputs_)); }, first,
-                                                    "CapturedStep");
-      check(detail::ModelPlaces(*model_) == *places_,
-            "CapturedStep: the step puts values of the model elsewhere, where the next one would not find them (",
-            places_->values.size(), " values)");
+        check(graph_->draws() <= draws_, "CapturedStep: the step draws from another generator than the thread's (draw ",
+              graph_->draws(), " of ", draws_, ")");
+      for (const auto& [leaf, order] : leaves)
+        check(order > before || std::any_of(gradients_.begin(), gradients_.end(),
+                                            [leaf = leaf](const Gradient& g) { return g.node.get() == leaf; }),
+              "CapturedStep: the step reaches a gradient that is none of the model's (", leaves.size(), " reached)");
     } catch (...) {
       for (const Gradient& g : gradients_) g.node->has_grad = g.before;
       default_rng() = Rng(first.seed, first.number);
       forget();
       throw;
     }
-    draws_ = next_draw().number - first.number;
     default_rng() = Rng(first.seed, first.number);
+    std::erase_if(gradients_, [&](const Gradient& g) {  // those that the step has nothing to do with
+      return std::none_of(leaves.begin(), leaves.end(), [&](const auto& leaf) { return leaf.first == g.node.get(); });
+    });
     for (Gradient& g : gradients_) {
-      g.after = g.node->has_grad;
-      if (g.after) g.data = g.node->grad.data();
+      g.data = g.node->grad.data();
       g.node->has_grad = g.before;
     }
+  }
+  /// What stood in the places of before, which the capture keeps, into those of now.
+  void put_back() {
+    struct Visitor {
+      const detail::ModelPlaces& before;
+      std::size_t &value, &mask;
+      void operator()(const Path&, Param& p) const { copy(p.mutable_value()); }
+      void operator()(const Path&, Tensor& t) const { copy(t); }
+      void operator()(const Path&, Mask& m) const {
+        if (mask < before.masks.size()) m = before.masks[mask++];
+      }
+      void copy(Tensor& to) const {
+        if (value == before.values.size()) return;
+        const void* from = before.values[value];
+        const bool fits = before.sizes[value++] == to.shape().storage();
+        if constexpr (has_cuda)
+          if (fits && from && from != to.data())
+            runtime::copy_on_device(to.data(), from, static_cast<std::size_t>(to.shape().storage()) * sizeof(float),
+                                    runtime::current_stream, "CapturedStep");
+      }
+    };
+    std::size_t value = 0, mask = 0;
+    walk(*model_, Visitor{*places_, value, mask});
+  }
+  [[noreturn]] void fail_replaced() const {
+    fail("CapturedStep: the step puts values or masks of the model elsewhere, where the next one would not find them");
   }
   void launch() {
     const Draw first = next_draw();
@@ -150,7 +217,7 @@ class CapturedStep {
     default_rng() = Rng(first.seed, first.number + draws_);
     for (Gradient& g : gradients_) {
       if (g.aside.size() > 0) g.node->grad = std::move(g.aside);
-      g.node->has_grad = g.after;
+      g.node->has_grad = true;
     }
   }
   /// Whether gradients are where the captured step left them, and there only if they were before it.
@@ -158,14 +225,14 @@ class CapturedStep {
     if (!graph_) return true;
     for (const Gradient& g : gradients_) {
       const Tensor& own = g.aside.size() > 0 ? g.aside : g.node->grad;
-      if (g.node->has_grad != g.before || (g.after && own.data() != g.data)) return false;
+      if (g.node->has_grad != g.before || own.data() != g.data) return false;
     }
     return true;
   }
   /// Takes the gradients of the captured step from where others will be put.
   void lay_aside() {
     for (Gradient& g : gradients_)
-      if (g.after && !g.before && g.node->grad.data() == g.data) g.aside = std::move(g.node->grad);
+      if (!g.before && g.node->grad.data() == g.data) g.aside = std::move(g.node->grad);
   }
   static Draw next_draw() { return {default_rng().seed(), default_rng().draws()}; }
 

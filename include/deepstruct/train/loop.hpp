@@ -28,7 +28,9 @@ struct FitOptions {
   std::function<void(const Progress&)> on_step = {};   ///< after every batch
   std::function<void(const Progress&)> on_epoch = {};  ///< after every epoch
   std::stop_token stop = {};                           ///< asked after every batch; the epoch is left at once
-  bool capture = false;  ///< on a GPU the pass forward and backward is a CapturedStep: one launch a batch
+  /// On a GPU the pass forward and backward is a CapturedStep, one launch a batch; what on_step changes beside values
+  /// and masks of the model (temperatures, rates of dropout) is not seen before the next epoch.
+  bool capture = false;
 };
 
 /// What fit did.
@@ -55,11 +57,15 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
     return std::pair(logits, loss);
   };
   CapturedStep captured(model, [&](const Tensor& x, const Indices& y) { return pass(x, y); });
+  std::int64_t classes = 0;  // once known: captured work cannot tell what is no class
   for (int epoch = 1; epoch <= options.epochs && !report.stopped; ++epoch) {
     Mean loss_mean, accuracy_mean;
     Progress progress{epoch, options.epochs, 0, epoch_batches.size(), 0, 0};
     for (auto& [x, y] : epoch_batches) {
+      if (options.capture && classes > 0)
+        detail::check_targets({y.data(), static_cast<std::size_t>(y.size())}, classes, ClassLossOptions{}.ignore_index);
       const auto [logits, loss] = options.capture ? captured(x, y) : pass(to(std::move(x), device), y);
+      classes = logits.shape()[1];
       const double n = static_cast<double>(y.size());
       optimizer.step(model);
       loss_mean.add(double{loss.item()}, n);  // read last, so that a GPU is not waited for before it has all its work
@@ -74,7 +80,10 @@ FitReport fit(M& model, Optimizer& optimizer, const Dataset& data, Rng& rng, con
         break;
       }
     }
-    if (options.on_epoch) options.on_epoch(progress);
+    if (options.on_epoch) {
+      options.on_epoch(progress);
+      captured.forget();
+    }
   }
   return report;
 }

@@ -17,6 +17,8 @@ namespace detail {
 /// stay.
 template <class M, class F>
 void step_parameters(M& model, const char* op, F&& update) {
+  if constexpr (has_cuda)
+    check(!runtime::capturing, op, ": captured work cannot hold a step, whose rates change (step after the launch)");
   std::int64_t count = 0;
   each_param(model, [&](Param& p) {
     ++count;
@@ -202,10 +204,12 @@ template <class M>
 double clip_grad_norm(M& model, double max_norm) {
   check(max_norm >= 0, "clip_grad_norm: the norm must not be negative (", max_norm, ")");
   no_grad guard;
-  double squares = 0;
+  Vars sums;  // all of them before the first is read, so that a GPU is waited for once
   each_param(model, [&](Param& p) {
-    if (p.has_grad()) squares += double{sum(square(Var(p.grad()))).item()};
+    if (p.has_grad()) sums.push_back(sum(square(Var(p.grad()))));
   });
+  double squares = 0;
+  for (const Var& s : sums) squares += double{s.item()};
   const double total = std::sqrt(squares), factor = max_norm / (total + 1e-6);
   if (factor < 1)
     each_param(model, [&](Param& p) {
