@@ -93,6 +93,70 @@ TEST_CASE("Criteria on a GPU give the saliencies of the CPU") {
   }
 }
 
+TEST_CASE("Whole networks are pruned on a GPU to the masks of the CPU: budgets, ties, floors, infinities") {
+  for (const storage store : {storage::full, storage::packed})
+    for (const int kind : {0, 1, 2}) {  // all saliencies differ; many are equal; some are infinite
+      Rng rng(static_cast<std::uint64_t>(10 + kind));
+      PruneNet net = prune_net(store, rng);
+      const auto total = get_network_weight_count(net);
+      if (kind > 0)
+        each_masked(net, [&](auto& layer) {
+          Tensor s = Tensor::uniform(layer.weight.shape(), -1, 1, rng);
+          s.for_each([&](std::int64_t i, float& x) {
+            x = std::round(x * 4) / 4;
+            if (kind == 2 && i % 7 == 3) x = i % 2 == 0 ? HUGE_VALF : -HUGE_VALF;
+          });
+          layer.set_saliency(std::move(s));
+        });
+      const std::vector<Budget> budgets{percentage(0),    percentage(37.3), percentage(50),      percentage(100),
+                                        absolute(0),      absolute(41),     absolute(total + 5), bucket(3),
+                                        remaining(total), remaining(50),    remaining(0),        density(0.31),
+                                        density(1)};
+      const std::vector<PruneOptions> ways{{},
+                                           {.exact = true},
+                                           {.exact = true, .keep_per_layer = 20},
+                                           {.keep_per_output = 1},
+                                           {.exact = true, .block = {2, 1}}};
+      for (std::size_t b = 0; b < budgets.size(); ++b)
+        for (std::size_t w = 0; w < ways.size(); ++w) {
+          INFO("kind " << kind << ", budget " << b << ", way " << w << (store == storage::packed ? ", packed" : ""));
+          PruneNet here = net, there = net;
+          to(there, test::gpu);
+          const auto prune_one = [&](PruneNet& m) -> std::string {
+            try {
+              std::string counts;
+              for (const auto& l : prune_network_by_saliency(m, budgets[b], ways[w]).layers)
+                counts += l.name + ": " + std::to_string(l.before) + " -> " + std::to_string(l.after) + "; ";
+              return counts;
+            } catch (const Error& e) {
+              return e.what();
+            }
+          };
+          REQUIRE(prune_one(there) == prune_one(here));
+          REQUIRE(test::masks_of(there) == test::masks_of(here));
+          REQUIRE(device_of(there) == test::gpu);
+          test::require_same_parameters(there, here, 0);
+        }
+      // Twice, so that the second starts from a mask with holes; and NaN, which the host names.
+      PruneNet here = net, there = net;
+      to(there, test::gpu);
+      for (auto* m : {&here, &there}) {
+        prune_network_by_saliency(*m, percentage(60));
+        prune_network_by_saliency(*m, percentage(30), {.exact = true});
+      }
+      REQUIRE(test::masks_of(there) == test::masks_of(here));
+      bool first = true;
+      each_masked(there, [&](auto& layer) {
+        Tensor s = to(layer.saliency(), Device::cpu);
+        if (!std::exchange(first, false) || s.size() == 0) return layer.set_saliency(std::move(s));
+        for (std::int64_t i = 0; i < s.shape().rows(); ++i) s.data()[i * s.ld()] = NAN;
+        layer.set_saliency(std::move(s));
+      });
+      test::require_error([&] { prune_network_by_saliency(there, percentage(10)); }, {"a saliency is NaN"});
+      REQUIRE(test::masks_of(there) == test::masks_of(here));
+    }
+}
+
 TEST_CASE("Surgery, paths and patterns on a GPU leave the masks of the CPU") {
   for (const storage store : {storage::full, storage::packed}) {
     Rng rng(2);

@@ -61,39 +61,44 @@ inline bool find_bucket(Parts saliency, double bound, Selected& at) {
   return true;
 }
 
-/// The saliency below which the budget prunes, of a non-empty set; rounded to float32 as Python deepstruct compares it.
-/// Everything equal to the threshold stays.
+/// The saliency below which a percentage or number prunes, of n > 0; rounded to float32 as Python deepstruct compares
+/// it. Everything equal to the threshold stays. pair(k) gives the k-th smallest and the one after it (of the last one
+/// itself).
+template <class Pair>
+float threshold(std::int64_t n, const Budget& budget, Pair&& pair) {
+  if (budget.kind == Budget::Kind::absolute)
+    return pair(std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18)))).first;
+  const double at = budget.value / 100 * static_cast<double>(n - 1);  // numpy.percentile with linear interpolation
+  const auto k = static_cast<std::int64_t>(at);
+  const double t = at - static_cast<double>(k);
+  const auto [a, b] = pair(k);
+  if (!std::isfinite(b - a)) return t > 0 ? b : a;  // infinite saliencies: ends of the scale
+  const double step = double{b - a};
+  return static_cast<float>(t < 0.5 ? double{a} + step * t : double{b} - step * (1 - t));
+}
+/// The same for any budget, of a non-empty set.
 inline float threshold(Parts saliency, const Budget& budget) {
   const std::int64_t n = size_of(saliency);
-  switch (budget.kind) {
-    case Budget::Kind::percentage: {  // numpy.percentile with linear interpolation
-      const double at = budget.value / 100 * static_cast<double>(n - 1);
-      const auto k = static_cast<std::int64_t>(at);
-      const double t = at - static_cast<double>(k);
+  if (budget.kind != Budget::Kind::bucket)
+    return threshold(n, budget, [&](std::int64_t k) {
       const Selected low = nth_smallest(saliency, k);
-      // The value at k + 1; the last one is its own neighbour.
-      const float a = low.value, b = low.below + low.equal > k + 1 || k + 1 == n ? a : low.next;
-      if (!std::isfinite(b - a)) return t > 0 ? b : a;  // infinite saliencies: ends of the scale
-      const double step = double{b - a};
-      return static_cast<float>(t < 0.5 ? double{a} + step * t : double{b} - step * (1 - t));
-    }
-    case Budget::Kind::absolute:
-      return nth_smallest(saliency, std::min(n - 1, static_cast<std::int64_t>(std::min(budget.value, 1e18)))).value;
-    default:
-      break;
-  }
+      return std::pair(low.value, low.below + low.equal > k + 1 || k + 1 == n ? low.value : low.next);
+    });
   Selected at;
   if (find_bucket(saliency, budget.value, at)) return at.value;
   return std::nextafter(nth_smallest(saliency, n - 1).value, std::numeric_limits<float>::infinity());
 }
 
-/// How many of the weights the budget prunes when exactly that many shall go.
-inline std::int64_t exact_count(Parts saliency, const Budget& budget) {
-  const std::int64_t n = size_of(saliency);
+/// How many of n weights a percentage or number prunes when exactly that many shall go.
+inline std::int64_t exact_count(std::int64_t n, const Budget& budget) {
   if (budget.kind == Budget::Kind::percentage)
     return static_cast<std::int64_t>(std::nearbyint(budget.value / 100 * static_cast<double>(n)));
-  if (budget.kind == Budget::Kind::absolute)
-    return static_cast<std::int64_t>(std::min(budget.value, static_cast<double>(n)));
+  return static_cast<std::int64_t>(std::min(budget.value, static_cast<double>(n)));
+}
+/// The same for any budget.
+inline std::int64_t exact_count(Parts saliency, const Budget& budget) {
+  const std::int64_t n = size_of(saliency);
+  if (budget.kind != Budget::Kind::bucket) return exact_count(n, budget);
   Selected at;
   if (!find_bucket(saliency, budget.value, at)) return n;
   return at.below + static_cast<std::int64_t>((budget.value - at.sum_below) / double{at.value});

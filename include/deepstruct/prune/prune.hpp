@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ranking.hpp"
+#include "select_on_gpu.hpp"
 
 namespace deepstruct {
 
@@ -68,6 +68,18 @@ inline PruneReport set_masks(std::span<const PruneLayer> layers, const std::vect
   return report;
 }
 
+/// The same for all masked layers of a model, in their order.
+template <class M>
+PruneReport set_masks_of(M& model, const std::vector<Mask>& after) {
+  PruneReport report;
+  each_masked(model, [&](const std::string& name, auto& layer) {
+    const Mask& next = after[report.layers.size()];
+    report.layers.push_back({name, layer.mask().nnz(), next.nnz()});
+    if (report.layers.back().before != next.nnz()) layer.set_mask(next);
+  });
+  return report;
+}
+
 /// Sets saliencies and prunes by them; if either throws, the saliencies are those of before.
 template <class M, class Set, class Prune>
 PruneReport set_and_prune(M& model, Set&& set, Prune&& prune) {
@@ -101,6 +113,7 @@ template <class M>
 PruneReport prune_network_by_saliency(M& model, const Budget& budget, const PruneOptions& options = {}) {
   constexpr const char* op = "prune_network_by_saliency";
   detail::check_prune_options(op, options);
+  if (const auto masks = detail::masks_on_gpu(model, budget, options, op)) return detail::set_masks_of(model, *masks);
   const auto layers = detail::prune_layers(model, op);
   return detail::set_masks(layers, detail::masks_after(layers, budget, options, op));
 }
